@@ -1,0 +1,1 @@
+"""The wire protocol: topics, messages and plans. No I/O; `docs/protocol.md` is its reference."""
