@@ -1,1 +1,1 @@
-"""Configuration: YAML files and environment variables to frozen dataclasses (`settings`), checked at the edge (`loader`)."""
+"""YAML files and environment variables (`loader`) to frozen dataclasses (`settings`)."""

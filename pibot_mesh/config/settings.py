@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pibot_mesh.protocol.messages import Capacity
-from pibot_mesh.protocol.topics import DEFAULT_ROOT
-
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -52,16 +49,20 @@ class DeviceSettings:
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """One node. *simulate* runs it without pins; *state_dir* holds its journal."""
+    """One node. *simulate* runs it without pins; *state_dir* holds its journal.
+
+    It runs at most *running* tasks at once, and queues at most *queued* more.
+    """
 
     id: str
-    root: str = DEFAULT_ROOT
+    root: str = "pibot"
     broker: BrokerSettings = BrokerSettings()
     state_dir: Path = Path("~/.local/state/pibot")
     labels: tuple[str, ...] = ()
     devices: tuple[DeviceSettings, ...] = ()
     simulate: bool = False
-    capacity: Capacity = Capacity()
+    running: int = 2
+    queued: int = 16
     health_interval_s: float = 10.0
     log_level: str = "info"
 
@@ -70,7 +71,7 @@ class NodeSettings:
 class MasterSettings:
     """The master. *sentences* are folders or files of users' own templates, read after the shipped ones."""
 
-    root: str = DEFAULT_ROOT
+    root: str = "pibot"
     broker: BrokerSettings = BrokerSettings()
     state_dir: Path = Path("~/.local/state/pibot")
     sentences: tuple[Path, ...] = ()

@@ -564,8 +564,8 @@ def _value(value: JSON, what: str) -> OutputValue:
     match value:
         case "ON" | "OFF":
             return value == "ON"
-        case bool(truth):
-            return truth
-        case int(number) | float(number) if abs(number) < 1e15:
-            return float(number)
+        case bool():
+            return bool(value)
+        case int() | float() if abs(value) < 1e15:
+            return float(value)
     raise ProtocolError(what, [f"value: ON, OFF or a number is expected, not {str(value)[:40]!r}"])
