@@ -69,7 +69,7 @@ class ToolRegistry:
         """What is wrong with *args* by the schema of the tool *name*; empty where nothing is."""
         return schema_violations(self._validators[name], args)
 
-    async def call(self, name: str, args: Mapping[str, JSON], context: ToolContext = ToolContext()) -> Output:  # noqa: B008 - frozen
+    async def call(self, name: str, args: Mapping[str, JSON], context: ToolContext = ToolContext()) -> Output:
         """Check *args* and run the tool. Raises ToolError; any other error is a bug of the tool."""
         if name not in self._tools:
             raise ToolError(f"there is no tool named {name!r}", code=ErrorCode.UNKNOWN_TOOL)
@@ -80,7 +80,7 @@ class ToolRegistry:
         if inspect.iscoroutinefunction(run):
             return await run(args, context)
         output = await asyncio.to_thread(run, args, context)
-        return await output if inspect.isawaitable(output) else output
+        return output if isinstance(output, Output) else await output
 
 
 def schema_violations(validator: Draft202012Validator, args: Mapping[str, JSON]) -> list[str]:

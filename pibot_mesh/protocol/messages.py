@@ -561,11 +561,10 @@ def _word(payload: bytes, what: str, words: Mapping[str, bool]) -> bool:
 
 
 def _value(value: JSON, what: str) -> OutputValue:
-    match value:
-        case "ON" | "OFF":
-            return value == "ON"
-        case bool():
-            return bool(value)
-        case int() | float() if abs(value) < 1e15:
-            return float(value)
+    if value in ("ON", "OFF"):
+        return bool(value == "ON")
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and abs(value) < 1e15:
+        return float(value)
     raise ProtocolError(what, [f"value: ON, OFF or a number is expected, not {str(value)[:40]!r}"])

@@ -1,0 +1,128 @@
+"""The thin shell around a pure core: one event after another in, effects out, stored before they are said."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from pibot_mesh.errors import StoreError
+
+_log = logging.getLogger(__name__)
+
+E = TypeVar("E")
+F = TypeVar("F")
+F_co = TypeVar("F_co", covariant=True)
+E_contra = TypeVar("E_contra", contravariant=True)
+
+_BATCH = 64
+"""Events that share one transaction at most: one sync to disk then serves them all."""
+
+
+class Core(Protocol[E_contra, F_co]):
+    """Decisions without I/O: `handle` takes an event and the time, and returns what is to be done."""
+
+    def handle(self, event: E_contra, now: float) -> Sequence[F_co]: ...
+
+    def tick(self, now: float) -> Sequence[F_co]: ...
+
+    def wake_at(self) -> float | None: ...
+
+
+class Actor(Generic[E, F]):
+    """Feeds a core, in order, and performs its effects: first *store* for the whole batch, then *perform* for each.
+
+    Where *store* raises StoreError, nothing of the batch is performed: *fail* is called with the error and the events,
+    and may put a core that was read anew from the store in `core`'s place, as after a crash.
+    """
+
+    def __init__(
+        self,
+        core: Core[E, F],
+        *,
+        store: Callable[[Sequence[F]], Awaitable[None]],
+        perform: Callable[[F], None],
+        fail: Callable[[StoreError, Sequence[E]], None],
+        capacity: int = 10_000,
+    ) -> None:
+        self.core = core
+        self._store = store
+        self._perform = perform
+        self._fail = fail
+        self._capacity = capacity
+        self._waiting: deque[tuple[E, Callable[[], None] | None]] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    def post(self, event: E, then: Callable[[], None] | None = None) -> bool:
+        """Queue *event*; *then* is called when all that it made the core store is stored.
+
+        False where the queue is full: then the event is not taken.
+        """
+        if len(self._waiting) >= self._capacity:
+            return False
+        self._waiting.append((event, then))
+        self._wake.set()
+        return True
+
+    def start(self) -> None:
+        """Begin to work, in a task of its own."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Work off what is queued, then end."""
+        if self._task is None:
+            return
+        self._is_stopping = True
+        self._wake.set()
+        await self._task
+        self._task = None
+
+    async def _run(self) -> None:
+        while self._waiting or not self._is_stopping:
+            if not self._waiting:
+                await self._sleep()
+            await self._work()
+
+    async def _sleep(self) -> None:
+        self._wake.clear()
+        if self._is_stopping:
+            return
+        wake_at = self.core.wake_at()
+        delay = None if wake_at is None else max(0.0, wake_at - time.monotonic())
+        try:
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _work(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        effects: list[F] = []
+        now = time.monotonic()
+        for event, _ in batch:
+            effects += _guarded(self.core.handle, event, now)
+        effects += _guarded(self.core.tick, now)
+        try:
+            await self._store(effects)
+        except StoreError as error:
+            self._fail(error, [event for event, _ in batch])
+            return
+        for effect in effects:
+            _guarded(self._perform, effect)
+        for _, then in batch:
+            if then is not None:
+                then()
+
+
+def _guarded(step: Callable[..., Sequence[F] | None], *arguments: object) -> Sequence[F]:
+    """The top of a service loop: one event that meets a bug is logged, and the others go on."""
+    try:
+        return step(*arguments) or ()
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("a bug: %s could not be worked off", type(arguments[0]).__name__)
+        return ()

@@ -1,0 +1,1 @@
+"""The node: runs tasks with its tools and devices. `core` decides, `journal` remembers, `service` wires."""

@@ -1,0 +1,478 @@
+"""What a node decides: which task to run, what to say of it, and what must be remembered. Pure: no I/O.
+
+The promises of docs/protocol.md that a node keeps are kept here. The shell (`pibot_mesh.node.service`) feeds events and
+performs effects in order; a `Save` or `Forgotten` stands before whatever may be said or done only once it is stored.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pibot_mesh.agent.tools import ToolRegistry
+from pibot_mesh.errors import ErrorCode, ProtocolError
+from pibot_mesh.node.events import (
+    Announce,
+    Connected,
+    Disconnected,
+    EndTool,
+    Entry,
+    Forgotten,
+    HoldOutputs,
+    MasterSeen,
+    NodeControlled,
+    NodeEffect,
+    NodeInput,
+    Note,
+    OutputOrdered,
+    OwnStatusSeen,
+    Remembered,
+    Save,
+    SaveStop,
+    SendEvent,
+    SendResult,
+    SetOutput,
+    StartTool,
+    StopSeen,
+    TaskArrived,
+    TaskControlled,
+    TaskMalformed,
+    ToolEnded,
+)
+from pibot_mesh.protocol.codec import JSON, to_dict
+from pibot_mesh.protocol.messages import (
+    Capacity,
+    Control,
+    Effect as ToolEffect,
+    Event,
+    Output,
+    OutputSet,
+    Result,
+    State,
+    Task,
+    TaskOutcome,
+    Timing,
+    ToolCall,
+    WireError,
+)
+from pibot_mesh.timers import Timers, resend_delay
+
+ANNOUNCE_AFTER_S = 0.2
+"""A task that is done before gives only its Result, which stands for ``task_accepted`` too (promise 4)."""
+GRACE_S = 0.5
+"""How long a tool may take to end after it was told to, before it is left behind."""
+MAX_UNFORGOTTEN = 500
+"""Results that the master has not yet taken; a node that holds more takes no more tasks."""
+MAX_FORGOTTEN = 5_000
+"""Ids of finished tasks that are kept to recognise a late copy."""
+MAX_ORDER_IDS = 256
+"""Ids of output orders that are kept to obey each once."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is known of an open task in this process only."""
+
+    arrived_at: float
+    started_at: float | None = None
+    is_announced: bool = False
+    seq: int = 0
+    ending: WireError | None = None
+    """Why the tool was told to end."""
+
+
+class NodeCore:
+    """The decisions of one node.
+
+    *tools* says what the node can do; *jitter* spreads what is sent again; *wall* gives Unix seconds for people to read
+    and decides nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        boot: str,
+        tools: ToolRegistry,
+        capacity: Capacity,
+        jitter: random.Random,
+        remembered: Remembered = Remembered(),
+        wall: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._boot = boot
+        self._tools = tools
+        self._capacity = capacity
+        self._jitter = jitter
+        self._wall = wall
+        self._is_connected = False
+        self._is_master_online = False
+        self._is_stopped = remembered.is_stopped
+        self._entries = {entry.task.id: entry for entry in remembered.entries}
+        self._forgotten = OrderedDict(remembered.forgotten)
+        self._orders: OrderedDict[str, None] = OrderedDict()
+        self._runs: dict[str, _Run] = {}
+        self._queue: deque[str] = deque()
+        self._resends: dict[str, int] = {}
+        self._timers: Timers[tuple[str, str]] = Timers()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the emergency stop holds."""
+        return self._is_stopped
+
+    @property
+    def running(self) -> int:
+        """How many tasks run now."""
+        return sum(1 for run in self._runs.values() if run.started_at is not None)
+
+    @property
+    def queued(self) -> int:
+        """How many tasks wait for a place to run."""
+        return len(self._queue)
+
+    def wake_at(self) -> float | None:
+        """When `tick` must be called next, or None."""
+        return self._timers.next_at()
+
+    def start(self) -> list[NodeEffect]:
+        """What a node does first after a start: closes what was cut off in the middle, and holds a standing stop.
+
+        A task that was queued has done nothing: ``rejected``, retryable. One that was running ends as ``unknown`` and
+        says which call was under way; the master begins a new attempt where ``retry`` allows it (promise 2).
+        """
+        effects: list[NodeEffect] = [HoldOutputs(True)] if self._is_stopped else []
+        for entry in list(self._entries.values()):
+            if entry.phase == "queued":
+                error = WireError(ErrorCode.INTERRUPTED, "the node restarted before the task began", retryable=True)
+                effects += self._end(entry, State.REJECTED, error=error, now=0.0)
+            elif entry.phase == "running":
+                error = WireError(
+                    ErrorCode.INTERRUPTED,
+                    "the node restarted in the middle of the task",
+                    retryable=entry.task.retry == "safe",
+                )
+                effects += self._end(entry, State.UNKNOWN, error=error, now=0.0)
+        return effects
+
+    def handle(self, event: NodeInput, now: float) -> list[NodeEffect]:
+        """Decide about *event*. *now* is seconds on any monotonic clock."""
+        match event:
+            case TaskArrived(task, is_retained):
+                return self._task_arrived(task, is_retained, now)
+            case TaskMalformed(error):
+                return self._task_malformed(error)
+            case TaskControlled(task_id, control):
+                return self._task_controlled(task_id, control, now)
+            case NodeControlled(control):
+                return self._node_controlled(control)
+            case ToolEnded():
+                return self._tool_ended(event, now)
+            case Connected():
+                self._is_connected = True
+                return [Announce()]
+            case Disconnected():
+                self._is_connected = False
+                self._is_master_online = False
+                return []
+            case MasterSeen(is_online):
+                return self._master_seen(is_online, now)
+            case OwnStatusSeen(is_online):
+                return [Announce()] if self._is_connected and not is_online else []
+            case StopSeen(is_stopped):
+                return self._stop_seen(is_stopped, now)
+            case OutputOrdered(device, order, is_retained):
+                return self._output_ordered(device, order, is_retained)
+
+    def tick(self, now: float) -> list[NodeEffect]:
+        """Do what is due by *now*."""
+        effects: list[NodeEffect] = []
+        for what, task_id in self._timers.pop_due(now):
+            match what:
+                case "announce":
+                    effects += self._announce(task_id)
+                case "ttl":
+                    effects += self._expire(task_id, now)
+                case "timeout":
+                    limit = self._entries[task_id].task.timeout_s
+                    effects += self._tell_to_end(
+                        task_id, WireError(ErrorCode.TIMEOUT, f"not finished within {limit:g} s"), now
+                    )
+                case "grace":
+                    effects += self._leave_behind(task_id, now)
+                case "resend":
+                    effects += self._send_result(task_id, now)
+        return effects
+
+    # Tasks come in
+
+    def _task_arrived(self, task: Task, is_retained: bool, now: float) -> list[NodeEffect]:
+        if is_retained:
+            return [Note(f"task {task.id} was refused: it came as a retained message, which may be from long ago")]
+        if task.id in self._forgotten:
+            return [Note(f"task {task.id} came again after its result was taken: ignored", "info")]
+        entry = self._entries.get(task.id)
+        if entry is not None and not self._is_new_attempt(entry, task):
+            return self._known_again(entry, task, now)
+        refusal = self._refusal(task)
+        if refusal is not None:
+            return [self._rejection(task.id, task.attempt, refusal)]
+        self._runs[task.id] = _Run(arrived_at=now)
+        self._timers.cancel(("resend", task.id))
+        self._timers.set(("announce", task.id), now + ANNOUNCE_AFTER_S)
+        if self.running < self._capacity.running:
+            return self._begin(task, now)
+        self._queue.append(task.id)
+        self._timers.set(("ttl", task.id), now + task.ttl_s)
+        return [self._save(Entry(task, "queued"))]
+
+    def _is_new_attempt(self, entry: Entry, task: Task) -> bool:
+        """Whether *task* must run although an earlier attempt is known.
+
+        What completed here is never done again, and what still runs goes on under the new attempt's number.
+        """
+        return (
+            task.attempt > entry.task.attempt
+            and entry.result is not None
+            and entry.result.state is not State.COMPLETED
+            and (task.retry == "safe" or entry.result.state is State.REJECTED)
+        )
+
+    def _known_again(self, entry: Entry, task: Task, now: float) -> list[NodeEffect]:
+        if task.attempt < entry.task.attempt:
+            return [Note(f"task {task.id}: attempt {task.attempt} is older than {entry.task.attempt}: ignored", "info")]
+        effects: list[NodeEffect] = []
+        if task.attempt > entry.task.attempt:
+            result = entry.result and replace(entry.result, attempt=task.attempt)
+            entry = Entry(replace(entry.task, attempt=task.attempt), entry.phase, result)
+            effects.append(self._save(entry))
+        if entry.result is not None:
+            return effects + self._send_result(task.id, now)
+        self._runs[task.id].is_announced = False
+        return effects + self._announce(task.id)
+
+    def _refusal(self, task: Task) -> WireError | None:
+        """Why *task* cannot be taken, or None."""
+        if task.kind == "agent" or task.tool is None:
+            return WireError(ErrorCode.NO_MODEL, "this node has no model for an instruction")
+        if task.tool not in self._tools:
+            return WireError(ErrorCode.UNKNOWN_TOOL, f"this node has no tool named {task.tool!r}")
+        problems = self._tools.violations(task.tool, task.args)
+        if problems:
+            return WireError(ErrorCode.BAD_ARGUMENTS, f"{task.tool}: {'; '.join(problems)}")
+        if self._is_stopped and self._effect(task) == "actuate":
+            return WireError(ErrorCode.STOPPED, "the emergency stop holds; a person must clear it")
+        if self.running >= self._capacity.running and len(self._queue) >= self._capacity.queued:
+            return WireError(ErrorCode.BUSY, f"{self.running} tasks run and {self.queued} wait", retryable=True)
+        if len(self._entries) - len(self._runs) >= MAX_UNFORGOTTEN:
+            return WireError(ErrorCode.BUSY, f"{MAX_UNFORGOTTEN} results wait for the master", retryable=True)
+        return None
+
+    def _task_malformed(self, error: ProtocolError) -> list[NodeEffect]:
+        if error.id is None:
+            return []
+        return [self._rejection(error.id, None, WireError(error.code, str(error)))]
+
+    def _rejection(self, task_id: str, attempt: int | None, error: WireError) -> NodeEffect:
+        data: dict[str, JSON] = {"error": to_dict(error)}
+        if attempt is not None:
+            data["attempt"] = attempt
+        return SendEvent(task_id, Event(task_id, "task_rejected", self._boot, 0, self._wall(), data))
+
+    # Tasks run
+
+    def _begin(self, task: Task, now: float) -> list[NodeEffect]:
+        self._runs[task.id].started_at = now
+        self._timers.cancel(("ttl", task.id))
+        self._timers.set(("timeout", task.id), now + task.timeout_s)
+        return [self._save(Entry(task, "running")), StartTool(task)]
+
+    def _announce(self, task_id: str) -> list[NodeEffect]:
+        run, entry = self._runs[task_id], self._entries[task_id]
+        if run.is_announced:
+            return []
+        run.is_announced = True
+        self._timers.cancel(("announce", task_id))
+        data = {"attempt": entry.task.attempt, "running": run.started_at is not None}
+        event = Event(task_id, "task_accepted", self._boot, run.seq, self._wall(), data)
+        run.seq += 1
+        return [SendEvent(task_id, event)]
+
+    def _tool_ended(self, ended: ToolEnded, now: float) -> list[NodeEffect]:
+        run = self._runs.get(ended.task)
+        if run is None:
+            return [Note(f"the tool of task {ended.task} ended after it was left behind", "info")]
+        if run.ending is not None and ended.state is not State.COMPLETED:
+            state: TaskOutcome = State.CANCELED if run.ending.code == ErrorCode.CANCELED else State.FAILED
+            effects = self._end(self._entries[ended.task], state, error=run.ending, now=now)
+        else:
+            effects = self._end(self._entries[ended.task], ended.state, output=ended.output, error=ended.error, now=now)
+        return effects + self._next(now)
+
+    def _tell_to_end(self, task_id: str, why: WireError, now: float) -> list[NodeEffect]:
+        run = self._runs[task_id]
+        if run.ending is not None:
+            return []
+        run.ending = why
+        self._timers.cancel(("timeout", task_id))
+        self._timers.set(("grace", task_id), now + GRACE_S)
+        return [EndTool(task_id)]
+
+    def _leave_behind(self, task_id: str, now: float) -> list[NodeEffect]:
+        """The tool did not end: nobody knows what it still does."""
+        entry, why = self._entries[task_id], self._runs[task_id].ending
+        state: TaskOutcome = State.FAILED if self._effect(entry.task) == "read" else State.UNKNOWN
+        effects = self._end(entry, state, error=why, now=now)
+        return [*effects, Note(f"the tool of task {task_id} did not end and was left behind"), *self._next(now)]
+
+    def _expire(self, task_id: str, now: float) -> list[NodeEffect]:
+        """The task waited too long: acting on it now could surprise somebody (promise 3)."""
+        entry = self._entries[task_id]
+        self._queue.remove(task_id)
+        error = WireError(ErrorCode.EXPIRED, f"not started within {entry.task.ttl_s:g} s", retryable=True)
+        return self._end(entry, State.REJECTED, error=error, now=now)
+
+    def _next(self, now: float) -> list[NodeEffect]:
+        """Begin what waits, as far as there is room."""
+        effects: list[NodeEffect] = []
+        while self._queue and self.running < self._capacity.running:
+            effects += self._begin(self._entries[self._queue.popleft()].task, now)
+        return effects
+
+    def _end(
+        self,
+        entry: Entry,
+        state: TaskOutcome,
+        *,
+        now: float,
+        output: Output = Output(),
+        error: WireError | None = None,
+    ) -> list[NodeEffect]:
+        """Store how the task ended, then say it."""
+        task = entry.task
+        run = self._runs.pop(task.id, None)
+        for what in ("announce", "ttl", "timeout", "grace"):
+            self._timers.cancel((what, task.id))
+        result = Result(
+            task.id,
+            task.request,
+            task.attempt,
+            state,
+            output,
+            error,
+            tool_calls=self._calls(task, state, has_run=entry.phase == "running"),
+            timing=_timing(run, now),
+            boot=self._boot,
+            seq=run.seq if run else 0,
+            ts=self._wall(),
+        )
+        self._resends[task.id] = 0
+        return [self._save(Entry(task, "ended", result)), *self._send_result(task.id, now)]
+
+    def _calls(self, task: Task, state: TaskOutcome, *, has_run: bool) -> tuple[ToolCall, ...]:
+        if not has_run or task.tool is None:
+            return ()
+        ok = None if state is State.UNKNOWN else state is State.COMPLETED
+        return (ToolCall(task.tool, task.args, ok, self._effect(task)),)
+
+    # Results go out, until the master has them
+
+    def _send_result(self, task_id: str, now: float) -> list[NodeEffect]:
+        entry = self._entries[task_id]
+        if entry.result is None or not (self._is_connected and self._is_master_online):
+            return []
+        tries = self._resends.get(task_id, 0)
+        self._resends[task_id] = tries + 1
+        self._timers.set(("resend", task_id), now + resend_delay(tries, self._jitter))
+        return [SendResult(entry.result)]
+
+    def _resend_results(self, now: float) -> list[NodeEffect]:
+        effects: list[NodeEffect] = []
+        for task_id in self._entries:
+            self._resends[task_id] = 0
+            effects += self._send_result(task_id, now)
+        return effects
+
+    def _master_seen(self, is_online: bool, now: float) -> list[NodeEffect]:
+        has_come = is_online and not self._is_master_online
+        self._is_master_online = is_online
+        return self._resend_results(now) if has_come else []
+
+    # Orders about tasks, the node and its outputs
+
+    def _task_controlled(self, task_id: str, control: Control, now: float) -> list[NodeEffect]:
+        if task_id not in self._runs:
+            return [Note(f"{control.action} for task {task_id}, which does not run here: ignored", "info")]
+        if control.action != "cancel":
+            return [Note(f"{control.action} for task {task_id}: a call of a tool takes only cancel")]
+        return self._cancel(task_id, WireError(ErrorCode.CANCELED, control.reason or "cancelled"), now)
+
+    def _cancel(self, task_id: str, why: WireError, now: float) -> list[NodeEffect]:
+        if task_id not in self._queue:
+            return self._tell_to_end(task_id, why, now)
+        self._queue.remove(task_id)
+        state: TaskOutcome = State.CANCELED if why.code == ErrorCode.CANCELED else State.REJECTED
+        return self._end(self._entries[task_id], state, error=why, now=now)
+
+    def _node_controlled(self, control: Control) -> list[NodeEffect]:
+        match control.action:
+            case "forget":
+                return self._forget(control.tasks)
+            case "reload":
+                return [Announce()]
+        return [Note(f"{control.action} is not for a node but for one of its tasks: ignored")]
+
+    def _forget(self, task_ids: Sequence[str]) -> list[NodeEffect]:
+        attempts: dict[str, int] = {}
+        for task_id in task_ids:
+            entry = self._entries.get(task_id)
+            if entry is None or entry.phase != "ended":
+                continue
+            attempts[task_id] = entry.task.attempt
+            del self._entries[task_id]
+            self._resends.pop(task_id, None)
+            self._timers.cancel(("resend", task_id))
+        self._forgotten.update(attempts)
+        while len(self._forgotten) > MAX_FORGOTTEN:
+            self._forgotten.popitem(last=False)
+        return [Forgotten(attempts)] if attempts else []
+
+    def _stop_seen(self, is_stopped: bool, now: float) -> list[NodeEffect]:
+        if is_stopped == self._is_stopped:
+            return []
+        self._is_stopped = is_stopped
+        effects: list[NodeEffect] = [SaveStop(is_stopped), HoldOutputs(is_stopped)]
+        if is_stopped:
+            why = WireError(ErrorCode.STOPPED, "the emergency stop was pulled")
+            for task_id in [i for i in self._runs if self._effect(self._entries[i].task) == "actuate"]:
+                effects += self._cancel(task_id, why, now)
+        return effects
+
+    def _output_ordered(self, device: str, order: OutputSet, is_retained: bool) -> list[NodeEffect]:
+        if is_retained:
+            return [Note(f"an order for {device} was refused: it was retained, and may be from long ago")]
+        if order.id is not None:
+            if order.id in self._orders:
+                return []
+            self._orders[order.id] = None
+            if len(self._orders) > MAX_ORDER_IDS:
+                self._orders.popitem(last=False)
+        return [SetOutput(device, order)]
+
+    # Small things
+
+    def _save(self, entry: Entry) -> Save:
+        """Remember *entry*, and have it stored: synced to disk where the tool changes something (promise 2)."""
+        self._entries[entry.task.id] = entry
+        return Save(entry, is_durable=self._effect(entry.task) != "read")
+
+    def _effect(self, task: Task) -> ToolEffect:
+        """The effect of the task's tool; the gravest where the tool has gone."""
+        return self._tools[task.tool].spec.effect if task.tool and task.tool in self._tools else "actuate"
+
+
+def _timing(run: _Run | None, now: float) -> Timing:
+    if run is None:
+        return Timing()
+    started_at = now if run.started_at is None else run.started_at
+    return Timing(waited_s=round(started_at - run.arrived_at, 3), ran_s=round(now - started_at, 3))

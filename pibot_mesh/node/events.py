@@ -1,0 +1,223 @@
+"""What goes into a node's core and what comes out: events, effects, and what the journal remembers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from pibot_mesh.errors import ProtocolError
+from pibot_mesh.protocol.messages import Control, Event, Output, OutputSet, Result, Task, TaskOutcome, WireError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A task in the journal: ``queued`` (nothing done yet), ``running``, or ``ended`` with its result."""
+
+    task: Task
+    phase: Literal["queued", "running", "ended"]
+    result: Result | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the journal held when the node started."""
+
+    entries: tuple[Entry, ...] = ()
+    forgotten: Mapping[str, int] = field(default_factory=dict)
+    is_stopped: bool = False
+
+
+# --- Events ---
+
+
+@dataclass(frozen=True, slots=True)
+class TaskArrived:
+    """A Task was read from the node's ``task`` topic."""
+
+    task: Task
+    is_retained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMalformed:
+    """Something that is no Task stood on the node's ``task`` topic."""
+
+    error: ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class TaskControlled:
+    """A Control for one task."""
+
+    task: str
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class NodeControlled:
+    """A Control for the node."""
+
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    """The run of a task's tool is over, in whatever way."""
+
+    task: str
+    state: TaskOutcome
+    output: Output = Output()
+    error: WireError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection to the broker stands, and the subscriptions with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection to the broker is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterSeen:
+    """The master's presence was read."""
+
+    is_online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStatusSeen:
+    """The node's own presence was read."""
+
+    is_online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopSeen:
+    """The emergency stop's state was read."""
+
+    is_stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOrdered:
+    """Somebody asks for an output's value on its ``set`` topic."""
+
+    device: str
+    order: OutputSet
+    is_retained: bool = False
+
+
+NodeInput: TypeAlias = (
+    TaskArrived
+    | TaskMalformed
+    | TaskControlled
+    | NodeControlled
+    | ToolEnded
+    | Connected
+    | Disconnected
+    | MasterSeen
+    | OwnStatusSeen
+    | StopSeen
+    | OutputOrdered
+)
+
+
+# --- Effects ---
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Write *entry* to the journal; *is_durable*: synced to disk, so that a pulled plug does not lose it."""
+
+    entry: Entry
+    is_durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The master has these results: keep only the ids and attempts."""
+
+    attempts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SaveStop:
+    """Write the emergency stop's state to the journal, synced to disk."""
+
+    is_stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartTool:
+    """Run the task's tool; answer with ToolEnded."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class EndTool:
+    """Tell the task's tool to end; answer with ToolEnded when it did."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendEvent:
+    """Publish *event* of the task."""
+
+    task: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """Publish *result*."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Publish card, states and presence again."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOutputs:
+    """The emergency stop: outputs to their safe values and held there, or set free."""
+
+    is_held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetOutput:
+    """Set an output as somebody ordered on its ``set`` topic."""
+
+    device: str
+    order: OutputSet
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the log."""
+
+    text: str
+    level: Literal["info", "warning"] = "warning"
+
+
+NodeEffect: TypeAlias = (
+    Save
+    | Forgotten
+    | SaveStop
+    | StartTool
+    | EndTool
+    | SendEvent
+    | SendResult
+    | Announce
+    | HoldOutputs
+    | SetOutput
+    | Note
+)

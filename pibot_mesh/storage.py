@@ -1,0 +1,87 @@
+"""SQLite files that must survive a pulled plug: the master's ledger and a node's journal stand on this."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pibot_mesh.errors import StoreError
+
+_log = logging.getLogger(__name__)
+
+
+class Database:
+    """One SQLite file in WAL mode. Used by one thread at a time (any thread).
+
+    A file that is no database (a card that lost its mind) is set aside under another name, which is logged, and an
+    empty one takes its place. Raises StoreError where the file cannot be opened or written.
+    """
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be created: {error.strerror}") from error
+        try:
+            self._connection = self._open(schema)
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{path}: cannot be opened: {error}") from error
+        except sqlite3.DatabaseError as error:
+            aside = path.with_name(f"{path.name}.broken-{int(time.time())}")
+            _log.error("%s is damaged (%s): set aside as %s; a new one is begun", path, error, aside.name)
+            self._set_aside(aside)
+            self._connection = self._open(schema)
+
+    def _open(self, schema: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA cache_size=-512")
+            [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+            connection.executescript(schema)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_aside(self, aside: Path) -> None:
+        self.path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self.path.with_name(self.path.name + suffix).unlink()
+
+    @contextlib.contextmanager
+    def transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
+        """All or nothing. After it, what was written survives a killed process; with *durable*, a pulled plug too."""
+        try:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: cannot be written: {error}") from error
+
+    def rows(self, query: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT. Raises StoreError."""
+        try:
+            return self._connection.execute(query, tuple(values)).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Close the file. Nothing is lost by not calling it."""
+        self._connection.close()
