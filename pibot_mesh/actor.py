@@ -18,6 +18,7 @@ F = TypeVar("F")
 F_co = TypeVar("F_co", covariant=True)
 E_contra = TypeVar("E_contra", contravariant=True)
 
+_STORE_AGAIN_S = 1.0
 _BATCH = 64
 """Events that share one transaction at most: one sync to disk then serves them all."""
 
@@ -35,8 +36,8 @@ class Core(Protocol[E_contra, F_co]):
 class Actor(Generic[E, F]):
     """Feeds a core, in order, and performs its effects: first *store* for the whole batch, then *perform* for each.
 
-    Where *store* raises StoreError, nothing of the batch is performed: *fail* is called with the error and the events,
-    and may put a core that was read anew from the store in `core`'s place, as after a crash.
+    While *store* raises StoreError (a full disk, say) nothing is performed, and it is tried again every second: nothing
+    is ever said that is not stored. `stuck` tells the error, so that new work can be refused in words meanwhile.
     """
 
     def __init__(
@@ -45,13 +46,13 @@ class Actor(Generic[E, F]):
         *,
         store: Callable[[Sequence[F]], Awaitable[None]],
         perform: Callable[[F], None],
-        fail: Callable[[StoreError, Sequence[E]], None],
         capacity: int = 10_000,
     ) -> None:
-        self.core = core
+        self.stuck: StoreError | None = None
+        """Why nothing can be stored at the moment."""
+        self._core = core
         self._store = store
         self._perform = perform
-        self._fail = fail
         self._capacity = capacity
         self._waiting: deque[tuple[E, Callable[[], None] | None]] = deque()
         self._wake = asyncio.Event()
@@ -92,7 +93,7 @@ class Actor(Generic[E, F]):
         self._wake.clear()
         if self._is_stopping:
             return
-        wake_at = self.core.wake_at()
+        wake_at = self._core.wake_at()
         delay = None if wake_at is None else max(0.0, wake_at - time.monotonic())
         try:
             async with asyncio.timeout(delay):
@@ -105,18 +106,33 @@ class Actor(Generic[E, F]):
         effects: list[F] = []
         now = time.monotonic()
         for event, _ in batch:
-            effects += _guarded(self.core.handle, event, now)
-        effects += _guarded(self.core.tick, now)
-        try:
-            await self._store(effects)
-        except StoreError as error:
-            self._fail(error, [event for event, _ in batch])
+            effects += _guarded(self._core.handle, event, now)
+        effects += _guarded(self._core.tick, now)
+        if not await self._stored(effects):
             return
         for effect in effects:
             _guarded(self._perform, effect)
         for _, then in batch:
             if then is not None:
                 then()
+
+    async def _stored(self, effects: Sequence[F]) -> bool:
+        """Store, however long it takes; False where the actor is stopped before it worked."""
+        while True:
+            try:
+                await self._store(effects)
+            except StoreError as error:
+                if self.stuck is None:
+                    _log.error("nothing can be stored, and so nothing is done: %s", error)
+                self.stuck = error
+            else:
+                if self.stuck is not None:
+                    _log.warning("storing works again")
+                self.stuck = None
+                return True
+            if self._is_stopping:
+                return False
+            await asyncio.sleep(_STORE_AGAIN_S)
 
 
 def _guarded(step: Callable[..., Sequence[F] | None], *arguments: object) -> Sequence[F]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from jsonschema.validators import Draft202012Validator
 
 from pibot_mesh.errors import ErrorCode, ToolError
 from pibot_mesh.protocol.codec import JSON
-from pibot_mesh.protocol.messages import Output, ToolSpec
+from pibot_mesh.protocol.messages import Output, State, ToolSpec, WireError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,15 @@ class Tool:
 
     spec: ToolSpec
     run: ToolFunction
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """How a call ended: completed with an output, or failed with an error."""
+
+    state: Literal[State.COMPLETED, State.FAILED]
+    output: Output = Output()
+    error: WireError | None = None
 
 
 class ToolRegistry:
@@ -69,6 +81,17 @@ class ToolRegistry:
         """What is wrong with *args* by the schema of the tool *name*; empty where nothing is."""
         return schema_violations(self._validators[name], args)
 
+    async def outcome(self, name: str, args: Mapping[str, JSON], context: ToolContext) -> ToolOutcome:
+        """How a call of the tool *name* ended. Raises nothing but what cancels the caller: errors are outcomes too."""
+        try:
+            return ToolOutcome(State.COMPLETED, await self.call(name, args, context))
+        except ToolError as error:
+            return ToolOutcome(State.FAILED, error=WireError(error.code, str(error), error.retryable))
+        except Exception as error:  # noqa: BLE001 - a tool may be anybody's code, and its bug is no reason to stop
+            _log.exception("a bug in the tool %s", name)
+            message = f"{name} broke: {type(error).__name__}: {error}"
+            return ToolOutcome(State.FAILED, error=WireError(ErrorCode.TOOL_FAILED, message))
+
     async def call(self, name: str, args: Mapping[str, JSON], context: ToolContext = ToolContext()) -> Output:
         """Check *args* and run the tool. Raises ToolError; any other error is a bug of the tool."""
         if name not in self._tools:
@@ -77,9 +100,8 @@ class ToolRegistry:
         if problems:
             raise ToolError(f"{name}: {'; '.join(problems)}", code=ErrorCode.BAD_ARGUMENTS)
         run = self._tools[name].run
-        if inspect.iscoroutinefunction(run):
-            return await run(args, context)
-        output = await asyncio.to_thread(run, args, context)
+        is_async = inspect.iscoroutinefunction(run)
+        output = run(args, context) if is_async else await asyncio.to_thread(run, args, context)
         return output if isinstance(output, Output) else await output
 
 

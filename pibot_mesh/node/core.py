@@ -42,6 +42,7 @@ from pibot_mesh.node.events import (
     ToolEnded,
 )
 from pibot_mesh.protocol.codec import JSON, to_dict
+from pibot_mesh.protocol.fit import fit_result
 from pibot_mesh.protocol.messages import (
     Capacity,
     Control,
@@ -209,7 +210,7 @@ class NodeCore:
     def _task_arrived(self, task: Task, is_retained: bool, now: float) -> list[NodeEffect]:
         if is_retained:
             return [Note(f"task {task.id} was refused: it came as a retained message, which may be from long ago")]
-        if task.id in self._forgotten:
+        if task.attempt <= self._forgotten.get(task.id, 0):
             return [Note(f"task {task.id} came again after its result was taken: ignored", "info")]
         entry = self._entries.get(task.id)
         if entry is not None and not self._is_new_attempt(entry, task):
@@ -316,7 +317,7 @@ class NodeCore:
         run.ending = why
         self._timers.cancel(("timeout", task_id))
         self._timers.set(("grace", task_id), now + GRACE_S)
-        return [EndTool(task_id)]
+        return [EndTool(self._entries[task_id].task)]
 
     def _leave_behind(self, task_id: str, now: float) -> list[NodeEffect]:
         """The tool did not end: nobody knows what it still does."""
@@ -353,18 +354,20 @@ class NodeCore:
         run = self._runs.pop(task.id, None)
         for what in ("announce", "ttl", "timeout", "grace"):
             self._timers.cancel((what, task.id))
-        result = Result(
-            task.id,
-            task.request,
-            task.attempt,
-            state,
-            output,
-            error,
-            tool_calls=self._calls(task, state, has_run=entry.phase == "running"),
-            timing=_timing(run, now),
-            boot=self._boot,
-            seq=run.seq if run else 0,
-            ts=self._wall(),
+        result = fit_result(
+            Result(
+                task.id,
+                task.request,
+                task.attempt,
+                state,
+                output,
+                error,
+                tool_calls=self._calls(task, state, has_run=entry.phase == "running"),
+                timing=_timing(run, now),
+                boot=self._boot,
+                seq=run.seq if run else 0,
+                ts=self._wall(),
+            )
         )
         self._resends[task.id] = 0
         return [self._save(Entry(task, "ended", result)), *self._send_result(task.id, now)]

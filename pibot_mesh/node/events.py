@@ -162,7 +162,7 @@ class StartTool:
 class EndTool:
     """Tell the task's tool to end; answer with ToolEnded when it did."""
 
-    task: str
+    task: Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,18 +137,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Ref:
-    """A value inside an earlier step's result: ``s1.value`` is ``value`` in the data of step ``s1``."""
-
-    ref: Annotated[str, Pattern(r"s[0-9]{1,3}(\.[A-Za-z0-9_-]{1,64})*", "a reference such as s1.value")]
-
-    @property
-    def step(self) -> str:
-        """The id of the step referred to."""
-        return self.ref.split(".", 1)[0]
-
-
-@dataclass(frozen=True, slots=True)
 class Condition:
     """Run the step only if the value at ``ref`` is above, below or equal to ``value``."""
 
@@ -156,6 +144,11 @@ class Condition:
     op: Literal["above", "below", "at_least", "at_most", "equals", "differs"]
     value: float | None = None
     text: str | None = None
+
+    @property
+    def step(self) -> str:
+        """The id of the step referred to."""
+        return self.ref.split(".", 1)[0]
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.text is None):

@@ -1,0 +1,141 @@
+"""Asking the mesh from outside: for programs, and behind ``pibot ask``."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from pibot_mesh.config.settings import BrokerSettings
+from pibot_mesh.errors import NoMaster
+from pibot_mesh.mqtt.client import Message
+from pibot_mesh.mqtt.link import Link
+from pibot_mesh.protocol.codec import decode, encode
+from pibot_mesh.protocol.messages import Control, Event, Reply, Request, decode_presence
+from pibot_mesh.protocol.topics import DEFAULT_ROOT, Address, Kind, Topics
+from pibot_mesh.timers import resend_delay
+
+_HEARD_WITHIN_S: Final = 2.0
+_GRACE_S: Final = 10.0
+"""How long the reply may be later than the request's own time-out before nobody is taken to be there."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    reply: asyncio.Future[Reply]
+    on_event: Callable[[Event], None] | None
+    is_heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Client(AbstractAsyncContextManager["Client"]):
+    """A connection for asking. ``async with Client(BrokerSettings("hub.local")) as client:``
+
+    Entering raises BrokerError where there is no broker, and NoMaster where no master is online, within *wait_s*.
+    """
+
+    def __init__(
+        self, broker: BrokerSettings = BrokerSettings(), *, root: str = DEFAULT_ROOT, wait_s: float = 4.0
+    ) -> None:
+        self._broker = broker
+        self._wait_s = wait_s
+        self._asked: dict[str, _Asked] = {}
+        self._master_online = asyncio.Event()
+        self._jitter = random.Random()
+        self._link = Link(
+            broker,
+            Topics(root),
+            client_id=f"pibot-ask-{uuid.uuid4().hex[:12]}",
+            listen=[(Kind.REQUEST_EVENT, ""), (Kind.REQUEST_REPLY, ""), (Kind.MASTER_STATUS, "")],
+            receive=self._receive,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._link.start()
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._link.wait_connected(self._wait_s)
+                await self._master_online.wait()
+        except TimeoutError:
+            await self._link.stop()
+            raise NoMaster(
+                f"the broker at {self._broker} answers, but no master is online there: start one with 'pibot master'"
+            ) from None
+        except BaseException:
+            await self._link.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._link.stop()
+
+    async def ask(
+        self,
+        text: str,
+        *,
+        node: str | None = None,
+        mode: Literal["auto", "offline", "plan_only"] = "auto",
+        timeout_s: float = 120.0,
+        request_id: str | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Reply:
+        """Do what *text* says, and return the reply, whatever its state. *on_event* sees the request's events.
+
+        The request is sent again, under the same id, until the master says that it has it: it is done once all the
+        same. Raises ProtocolError where *text* is empty or over 8,000 characters, and NoMaster where no reply comes.
+        """
+        request = Request(request_id or uuid.uuid4().hex, text, node=node, mode=mode, timeout_s=timeout_s)
+        payload = encode(request)
+        asked = _Asked(asyncio.get_running_loop().create_future(), on_event)
+        self._asked[request.id] = asked
+        sender = asyncio.get_running_loop().create_task(self._send_until_heard(payload, asked))
+        try:
+            async with asyncio.timeout(timeout_s + _GRACE_S):
+                return await asked.reply
+        except TimeoutError:
+            raise NoMaster(f"no reply to request {request.id} within {timeout_s + _GRACE_S:g} s") from None
+        finally:
+            sender.cancel()
+            del self._asked[request.id]
+
+    def cancel(self, request_id: str, reason: str = "") -> None:
+        """Cancel a request. Its reply still comes, and says what had been done."""
+        self._link.send(Kind.REQUEST_CONTROL, encode(Control("cancel", reason=reason)), id=request_id)
+
+    async def _send_until_heard(self, payload: bytes, asked: _Asked) -> None:
+        """Send, and again where nothing is heard; and again when a master comes back, which may have lost it."""
+        tries = 0
+        while True:
+            self._link.send(Kind.REQUEST, payload, keep=False)
+            delay = _HEARD_WITHIN_S if tries == 0 else resend_delay(tries - 1, self._jitter)
+            tries += 1
+            try:
+                async with asyncio.timeout(delay):
+                    await asked.is_heard.wait()
+            except TimeoutError:
+                continue
+            asked.is_heard.clear()
+            self._master_online.clear()
+            await self._master_online.wait()
+
+    def _receive(self, address: Address, message: Message) -> None:
+        match address.kind:
+            case Kind.MASTER_STATUS if decode_presence(message.payload):
+                self._master_online.set()
+            case Kind.REQUEST_EVENT if address.id in self._asked:
+                asked = self._asked[address.id]
+                asked.is_heard.set()
+                if asked.on_event is not None:
+                    asked.on_event(decode(Event, message.payload))
+            case Kind.REQUEST_REPLY if address.id in self._asked:
+                asked = self._asked[address.id]
+                asked.is_heard.set()
+                if not asked.reply.done():
+                    asked.reply.set_result(decode(Reply, message.payload))
+        self._link.ack(message)

@@ -1,0 +1,798 @@
+"""What the master decides: from a request to its one reply. Pure: no I/O.
+
+The promises of docs/protocol.md that a master keeps are kept here. The shell (`pibot_mesh.master.service`) feeds events
+and performs effects in order; a `Save` stands before whatever may be said only once it is stored.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from pibot_mesh.errors import ErrorCode, PlanError
+from pibot_mesh.master.events import (
+    Announce,
+    CardSeen,
+    Connected,
+    Disconnected,
+    HealthSeen,
+    MakePlan,
+    MasterEffect,
+    MasterInput,
+    NodeSeen,
+    Note,
+    Origin,
+    OwnStatusSeen,
+    Planned,
+    Record,
+    Refusal,
+    ReplyDelivered,
+    RequestArrived,
+    RequestControlled,
+    RequestMalformed,
+    RunHere,
+    Save,
+    SendEvent,
+    SendForget,
+    SendReply,
+    SendTask,
+    SendTaskControl,
+    TaskEventSeen,
+    TaskResultSeen,
+)
+from pibot_mesh.master.plans import argument_problems, check_plan, describe, holds, needs, references, resolve, task_id
+from pibot_mesh.master.pool import MASTER, SILENCE_PERIODS, Pool
+from pibot_mesh.protocol.codec import JSON, to_dict
+from pibot_mesh.protocol.fit import fit_reply
+from pibot_mesh.protocol.messages import (
+    Control,
+    Event,
+    NodeCard,
+    Plan,
+    Reply,
+    ReplyTiming,
+    Request,
+    Result,
+    State,
+    Step,
+    StepResult,
+    Task,
+    ToolSpec,
+    WireError,
+)
+from pibot_mesh.timers import Timers, resend_delay
+
+ACCEPT_WITHIN_S: Final = 2.0
+"""A task of which nothing was heard for so long is sent again (promise 4)."""
+MARGIN_S: Final = 5.0
+"""What is added to a task's own limits before its node counts as silent."""
+CANCEL_WITHIN_S: Final = 5.0
+"""How long a cancelled request waits for its nodes' last words."""
+FORGET_AFTER_S: Final = 0.05
+"""How long results are gathered before one message tells the node to forget them."""
+FORGET_AT_ONCE: Final = 100
+MAX_ATTEMPTS: Final = 10
+_NO_TOOL_TIMEOUT_S: Final = 30.0
+KEPT_REPLIES: Final = 1_000
+"""Ended requests kept in memory; the ledger has them all."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request that has no reply yet, with what this process alone knows of it."""
+
+    record: Record
+    arrived_at: float
+    plan_s: float = 0.0
+    seq: int = 0
+    tries: dict[str, int] = field(default_factory=dict)
+    """How often each task was sent, in its present attempt."""
+
+    def step(self, step_id: str) -> StepResult:
+        return next(step for step in self.record.steps if step.step == step_id)
+
+    def put(self, step: StepResult) -> None:
+        steps = tuple(step if old.step == step.step else old for old in self.record.steps)
+        self.record = replace(self.record, steps=steps)
+
+    def data(self) -> dict[str, JSON]:
+        """What the completed steps gave, by step: what references and conditions look at."""
+        return {step.step: step.output.data for step in self.record.steps if step.state is State.COMPLETED}
+
+
+class MasterCore:
+    """The decisions of the master.
+
+    *own_card* shows the master's own tools; *answer* puts the results of a plan in words; *may_reply_to* tells whether
+    a reply may be published on a topic; *wall* gives Unix seconds for people to read, and decides nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        boot: str,
+        own_card: NodeCard,
+        answer: Callable[[Plan, Sequence[StepResult]], str],
+        may_reply_to: Callable[[str], bool],
+        request_timeout_s: float,
+        open_requests: int,
+        health_interval_s: float,
+        jitter: random.Random,
+        pool: Pool | None = None,
+        remembered: Iterable[Record] = (),
+        wall: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.pool = pool or Pool()
+        self._boot = boot
+        self._own_card = own_card
+        self._answer = answer
+        self._may_reply_to = may_reply_to
+        self._request_timeout_s = request_timeout_s
+        self._open_requests = open_requests
+        self._silence_s = SILENCE_PERIODS * health_interval_s
+        self._jitter = jitter
+        self._wall = wall
+        self._is_connected = False
+        self._open: dict[str, _Open] = {}
+        self._closed: OrderedDict[str, Record] = OrderedDict()
+        self._unsent: dict[str, Record] = {}
+        self._tasks: dict[str, str] = {}
+        self._forget: dict[str, list[str]] = {}
+        self._timers: Timers[tuple[str, str]] = Timers()
+        for record in remembered:
+            if record.reply is None:
+                self._open[record.request.id] = _Open(record, arrived_at=0.0)
+            else:
+                self._unsent[record.request.id] = record
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests have no reply yet."""
+        return len(self._open)
+
+    def knows(self, request_id: str) -> bool:
+        """Whether the core still holds this request; otherwise the ledger may know it."""
+        return request_id in self._open or request_id in self._unsent or request_id in self._closed
+
+    def wake_at(self) -> float | None:
+        """When `tick` must be called next, or None."""
+        return self._timers.next_at()
+
+    def start(self, now: float) -> list[MasterEffect]:
+        """What the master does first after a start: goes on with every request that has no reply.
+
+        Its time-out starts anew, since nobody knows how long the master was away.
+        """
+        effects: list[MasterEffect] = []
+        for request in self._open.values():
+            request.arrived_at = now
+            self._limit(request, now)
+            if request.record.plan is None:
+                effects.append(MakePlan(request.record.request))
+                continue
+            for step in request.record.steps:
+                if step.task is not None and not step.state.is_terminal:
+                    self._tasks[step.task] = request.record.request.id
+                    if step.node == MASTER:
+                        effects.append(RunHere(self._task(request, step)))
+                    elif step.node is not None:
+                        self.pool[step.node].open_tasks.add(step.task)
+            effects += self._stored(request, self._advance(request, now))
+        return effects
+
+    def handle(self, event: MasterInput, now: float) -> list[MasterEffect]:  # noqa: PLR0912 - one line an event
+        """Decide about *event*. *now* is seconds on any monotonic clock."""
+        match event:
+            case RequestArrived():
+                return self._request_arrived(event, now)
+            case RequestMalformed(error):
+                return self._request_malformed(error.id, WireError(error.code, str(error)))
+            case RequestControlled(request_id, control):
+                return self._request_controlled(request_id, control, now)
+            case Planned(request_id, outcome):
+                return self._planned(request_id, outcome, now)
+            case ReplyDelivered(request_id):
+                return self._reply_delivered(request_id)
+            case NodeSeen(node, is_online):
+                return self._node_seen(node, is_online, now)
+            case CardSeen(node, card):
+                return self._card_seen(node, card, now)
+            case HealthSeen(node, numbers, is_retained):
+                return self._health_seen(node, numbers, is_retained, now)
+            case TaskEventSeen(node, task, task_event):
+                return self._task_event_seen(node, task, task_event, now)
+            case TaskResultSeen(node, result):
+                return self._result_seen(node, result, now)
+            case Connected():
+                return self._connected(now)
+            case Disconnected():
+                self._is_connected = False
+                return []
+            case OwnStatusSeen(is_online):
+                return [Announce()] if self._is_connected and not is_online else []
+
+    def tick(self, now: float) -> list[MasterEffect]:
+        """Do what is due by *now*."""
+        effects: list[MasterEffect] = []
+        for what, name in self._timers.pop_due(now):
+            match what:
+                case "request":
+                    effects += self._time_out(self._open[name], now)
+                case "cancel":
+                    effects += self._close_canceled(self._open[name], now)
+                case "send":
+                    effects += self._send(self._by_task(name), name, now)
+                case "task":
+                    effects += self._task_silent(self._by_task(name), name, now)
+                case "silence":
+                    effects += self._check_silence(name, now)
+                case "forget":
+                    effects += self._flush_forget(name)
+        return effects
+
+    # Requests come in
+
+    def _request_arrived(self, event: RequestArrived, now: float) -> list[MasterEffect]:
+        request = event.request
+        if event.is_retained:
+            return [Note("a request was refused: it came as a retained message, which may be from long ago")]
+        known = self._find(event)
+        if known is not None:
+            return self._known_again(known)
+        problem = self._refusal(event)
+        if problem is not None:
+            reply = self._reply(Record(request, event.origin, State.REJECTED), State.REJECTED, problem.message, problem)
+            return [SendReply(reply, event.origin, request.reply_to, is_final=False)]
+        record = Record(request, event.origin, State.SUBMITTED, accepted_ts=self._wall())
+        self._open[request.id] = opened = _Open(record, now)
+        self._limit(opened, now)
+        accepted = self._event(opened, "request_accepted", text=request.text)
+        return [Save(record), accepted, MakePlan(request)]
+
+    def _find(self, event: RequestArrived) -> Record | None:
+        """The record of a request that came before: by its id, or, for plain text, as a copy of the same delivery."""
+        request_id = event.request.id
+        if request_id in self._open:
+            return self._open[request_id].record
+        known = self._closed.get(request_id) or self._unsent.get(request_id) or event.known
+        if known is None and event.is_copy and event.origin.is_plain:
+            records = [opened.record for opened in self._open.values()] + list(self._closed.values())
+            for record in records:
+                if record.origin == event.origin and record.request.text == event.request.text:
+                    return record
+        return known
+
+    def _refusal(self, event: RequestArrived) -> WireError | None:
+        for topic in (event.request.reply_to, event.origin.topic):
+            if topic is not None and not self._may_reply_to(topic):
+                return WireError(
+                    ErrorCode.BAD_REQUEST, f"reply_to: {topic!r} is not below reply/, where replies may go"
+                )
+        if event.request.node is not None and event.request.node not in self.pool.members:
+            there = ", ".join(self.pool.online()) or "none"
+            return WireError(ErrorCode.OFFLINE, f"no node named {event.request.node!r} is known (online: {there})")
+        if len(self._open) >= self._open_requests:
+            return WireError(
+                ErrorCode.OVERLOADED, f"{len(self._open)} requests are open already: ask again later", retryable=True
+            )
+        return None
+
+    def _known_again(self, record: Record) -> list[MasterEffect]:
+        if record.reply is not None:
+            self._keep(record)
+            return [SendReply(record.reply, record.origin, record.request.reply_to, is_final=not record.is_sent)]
+        return [self._event(self._open[record.request.id], "request_accepted", text=record.request.text)]
+
+    def _request_malformed(self, request_id: str | None, error: WireError) -> list[MasterEffect]:
+        if request_id is None or self.knows(request_id):
+            return []
+        request = Request(request_id, "?")
+        reply = self._reply(Record(request, Origin(), State.REJECTED), State.REJECTED, error.message, error)
+        return [SendReply(reply, Origin(), is_final=False)]
+
+    def _request_controlled(self, request_id: str, control: Control, now: float) -> list[MasterEffect]:
+        opened = self._open.get(request_id)
+        if opened is None:
+            return [Note(f"{control.action} for request {request_id}, which is not open: ignored", "info")]
+        if control.action != "cancel":
+            return [self._event(opened, "control_refused", action=control.action, reason="nothing here waits for it")]
+        if opened.record.is_canceled:
+            return []
+        opened.record = replace(opened.record, is_canceled=True)
+        effects: list[MasterEffect] = [self._event(opened, "cancel_requested", reason=control.reason or "")]
+        for step in opened.record.steps:
+            if step.state.is_terminal:
+                continue
+            if step.task is not None and step.node not in (None, MASTER) and opened.tries.get(step.task):
+                effects.append(SendTaskControl(step.node or "", step.task, Control("cancel", reason=control.reason)))
+            else:
+                effects += self._end_step(opened, replace(step, state=State.CANCELED))
+        self._timers.set(("cancel", request_id), now + CANCEL_WITHIN_S)
+        return self._stored(opened, effects + self._advance(opened, now))
+
+    def _close_canceled(self, opened: _Open, now: float) -> list[MasterEffect]:
+        error = WireError(ErrorCode.CANCELED, "cancelled, and its node did not say how far it was")
+        return self._give_up(opened, error, now)
+
+    # Plans
+
+    def _planned(self, request_id: str, outcome: Plan | Refusal, now: float) -> list[MasterEffect]:
+        opened = self._open.get(request_id)
+        if opened is None or opened.record.plan is not None:
+            return []
+        opened.plan_s = round(now - opened.arrived_at, 4)
+        if isinstance(outcome, Refusal):
+            return self._refuse(opened, outcome.error, now)
+        try:
+            check_plan(outcome, {**self.pool.online(), MASTER: self._own_card})
+        except PlanError as problem:
+            error = WireError(ErrorCode.BAD_PLAN, f"the plan does not fit the mesh: {problem}")
+            return self._refuse(opened, error, now)
+        is_only_shown = opened.record.request.mode == "plan_only"
+        first = State.SKIPPED if is_only_shown else State.SUBMITTED
+        steps = tuple(StepResult(step.id, first, step.node) for step in outcome.steps)
+        opened.record = replace(opened.record, plan=outcome, steps=steps, state=State.WORKING)
+        effects: list[MasterEffect] = [self._event(opened, "request_planned", plan=to_dict(outcome))]
+        if is_only_shown:
+            effects += self._finish(opened, State.COMPLETED, describe(outcome), None, now)
+            return self._stored(opened, effects)
+        return self._stored(opened, effects + self._advance(opened, now))
+
+    def _refuse(self, opened: _Open, error: WireError, now: float) -> list[MasterEffect]:
+        return self._stored(opened, self._finish(opened, State.REJECTED, error.message, error, now))
+
+    def _advance(self, opened: _Open, now: float) -> list[MasterEffect]:
+        """Begin or skip every step that has what it waits for; reply when all have ended."""
+        effects: list[MasterEffect] = []
+        plan = opened.record.plan
+        if plan is None:
+            return self._finish_if_done(opened, now) if opened.record.is_canceled else []
+        for step in plan.steps:  # a step needs only steps before it, so one pass is enough
+            if opened.step(step.id).task is None and not opened.step(step.id).state.is_terminal:
+                effects += self._consider(opened, step, now)
+        return effects + self._finish_if_done(opened, now)
+
+    def _consider(self, opened: _Open, step: Step, now: float) -> list[MasterEffect]:
+        needed = [opened.step(step_id) for step_id in needs(step)]
+        if not all(other.state.is_terminal for other in needed):
+            return []
+        current = opened.step(step.id)
+        used = {ref.split(".")[0] for ref in references(dict(step.args))} | ({step.when.step} if step.when else set())
+        for other in needed:
+            if other.state is State.COMPLETED or (
+                other.state is State.SKIPPED and not other.error and other.step not in used
+            ):
+                continue
+            why = WireError(ErrorCode.CANCELED, f"{other.step}, which it waits for, was {other.state}")
+            return self._end_step(opened, replace(current, state=State.SKIPPED, error=why))
+        try:
+            if step.when is not None and not holds(step.when, opened.data()):
+                return self._end_step(opened, replace(current, state=State.SKIPPED))
+            return self._dispatch(opened, step, current, now)
+        except LookupError as problem:
+            error = WireError(ErrorCode.BAD_PLAN, str(problem.args[0]))
+            return self._end_step(opened, replace(current, state=State.FAILED, error=error))
+
+    # Tasks go out
+
+    def _dispatch(
+        self, opened: _Open, step: Step, current: StepResult, now: float, *, avoid: str = ""
+    ) -> list[MasterEffect]:
+        """Choose the node, and give it the task. Raises LookupError where a reference leads nowhere."""
+        node = step.node or self.pool.choose(step.tool, step.labels, avoid=avoid)
+        if node is None:
+            error = WireError(ErrorCode.OFFLINE, f"no node that could do {step.tool or 'it'} is online", retryable=True)
+            return self._end_step(opened, replace(current, state=State.FAILED, error=error))
+        tool = self._tool(node, step.tool)
+        problems = argument_problems(tool, resolve(dict(step.args), opened.data())) if tool else []
+        if problems:
+            error = WireError(ErrorCode.BAD_ARGUMENTS, f"{step.tool}: {'; '.join(problems)}")
+            return self._end_step(opened, replace(current, state=State.FAILED, error=error))
+        task = task_id(opened.record.request.id, step.id)
+        current = replace(current, node=node, task=task, state=State.SUBMITTED)
+        opened.put(current)
+        opened.tries[task] = 0
+        self._tasks[task] = opened.record.request.id
+        submitted = self._event(opened, "task_submitted", node=node, task=task, step=step.id, attempt=current.attempt)
+        if node == MASTER:
+            return [submitted, RunHere(self._task(opened, current))]
+        self.pool[node].open_tasks.add(task)
+        return [submitted, *self._send(opened, task, now)]
+
+    def _send(self, opened: _Open, task: str, now: float) -> list[MasterEffect]:
+        """Publish the task if its node is there; and again, until the node says something of it."""
+        current = self._step_of(opened, task)
+        node = current.node or ""
+        if not self._is_connected or not self.pool[node].is_usable:
+            return []
+        message = self._task(opened, current)
+        tries = opened.tries.get(task, 0)
+        opened.tries[task] = tries + 1
+        delay = ACCEPT_WITHIN_S if tries == 0 else resend_delay(tries - 1, self._jitter)
+        self._timers.set(("send", task), now + delay)
+        if ("task", task) not in self._timers:
+            self._timers.set(("task", task), now + message.ttl_s + message.timeout_s + MARGIN_S)
+        return [SendTask(node, message)]
+
+    def _task(self, opened: _Open, current: StepResult) -> Task:
+        """The task of a step as it goes over the wire; the same at every sending."""
+        request, plan = opened.record.request, opened.record.plan
+        assert plan is not None
+        step = next(step for step in plan.steps if step.id == current.step)
+        tool = self._tool(current.node or "", step.tool)
+        is_safe = tool is not None and (tool.effect == "read" or tool.safe_to_retry)
+        return Task(
+            current.task or "",
+            request.id,
+            step.kind,
+            current.attempt,
+            step.tool,
+            resolve(dict(step.args), opened.data()),
+            step.instruction,
+            tools=step.tools,
+            retry="safe" if is_safe else "never",
+            timeout_s=step.timeout_s or (tool.timeout_s if tool else _NO_TOOL_TIMEOUT_S),
+            limits=request.limits,
+        )
+
+    def _tool(self, node: str, name: str | None) -> ToolSpec | None:
+        if name is None:
+            return None
+        if node == MASTER:
+            return next((tool for tool in self._own_card.tools if tool.name == name), None)
+        return self.pool.tool(node, name)
+
+    def _again(self, opened: _Open, current: StepResult, now: float, *, avoid: str = "") -> list[MasterEffect]:
+        """A new attempt of a step of which nothing was done, or which may be done again."""
+        assert opened.record.plan is not None
+        step = next(step for step in opened.record.plan.steps if step.id == current.step)
+        self._let_go(current)
+        return self._dispatch(opened, step, replace(current, attempt=current.attempt + 1), now, avoid=avoid)
+
+    def _let_go(self, current: StepResult) -> None:
+        """The step's task is nobody's any more: no timer, no load."""
+        if current.task is None:
+            return
+        self._timers.cancel(("send", current.task))
+        self._timers.cancel(("task", current.task))
+        self._tasks.pop(current.task, None)
+        if current.node is not None and current.node != MASTER:
+            self.pool[current.node].open_tasks.discard(current.task)
+
+    # Tasks answer
+
+    def _task_event_seen(self, node: str, task: str, event: Event, now: float) -> list[MasterEffect]:
+        self._heard(node, now)
+        found = self._open_step(node, task)
+        if found is None:
+            return []
+        opened, current = found
+        passed_on = self._event(opened, event.type, **{**event.data, "node": node, "task": task, "step": current.step})
+        if event.data.get("attempt", current.attempt) != current.attempt:
+            return []
+        match event.type:
+            case "task_accepted" if current.state is State.SUBMITTED:
+                self._timers.cancel(("send", task))
+                message = self._task(opened, current)
+                self._timers.set(("task", task), now + message.ttl_s + message.timeout_s + MARGIN_S)
+                opened.put(replace(current, state=State.WORKING))
+                return self._stored(opened, [passed_on])
+            case "task_rejected":
+                return [passed_on, *self._task_rejected(opened, current, event, now)]
+        return [passed_on]
+
+    def _task_rejected(self, opened: _Open, current: StepResult, event: Event, now: float) -> list[MasterEffect]:
+        error = _error_of(event)
+        if error.code == ErrorCode.BUSY and current.task is not None:
+            tries = opened.tries.get(current.task, 1)
+            self._timers.set(("send", current.task), now + resend_delay(min(tries, 5), self._jitter))
+            return []
+        return self._ended(opened, replace(current, state=State.REJECTED, error=error), now)
+
+    def _result_seen(self, node: str, result: Result, now: float) -> list[MasterEffect]:
+        self._heard(node, now)
+        forget = self._forget_later(node, result.id, now)
+        found = self._open_step(node, result.id)
+        if found is None or result.attempt < found[1].attempt or result.request != found[0].record.request.id:
+            return [*forget, Note(f"a result of task {result.id} from {node} is not awaited: dropped", "info")]
+        opened, current = found
+        if self._may_try_again(opened, current, result):
+            return forget + self._stored(opened, self._again(opened, current, now) + self._finish_if_done(opened, now))
+        ended = replace(
+            current, state=State(result.state), output=result.output, error=result.error, tool_calls=result.tool_calls
+        )
+        return self._ended(opened, ended, now) + forget
+
+    def _may_try_again(self, opened: _Open, current: StepResult, result: Result) -> bool:
+        """Whether the node only lost the task: before it began, or in the middle of what may be repeated."""
+        if result.error is None or opened.record.is_canceled or current.attempt >= MAX_ATTEMPTS:
+            return False
+        if result.state is State.REJECTED:
+            return result.error.retryable
+        is_safe = self._task(opened, current).retry == "safe"
+        return result.state is State.UNKNOWN and result.error.code == ErrorCode.INTERRUPTED and is_safe
+
+    def _ended(self, opened: _Open, ended: StepResult, now: float) -> list[MasterEffect]:
+        return self._stored(opened, self._end_step(opened, ended) + self._advance(opened, now))
+
+    def _end_step(self, opened: _Open, ended: StepResult) -> list[MasterEffect]:
+        self._let_go(ended)
+        opened.put(ended)
+        facts: dict[str, JSON] = {"step": ended.step, "state": ended.state.value}
+        if ended.node is not None:
+            facts["node"] = ended.node
+        if ended.task is not None:
+            facts["task"] = ended.task
+        if ended.output.text:
+            facts["text"] = ended.output.text
+        if ended.error is not None:
+            facts["error"] = to_dict(ended.error)
+        return [self._event(opened, "step_ended", **facts)]
+
+    def _task_silent(self, opened: _Open, task: str, now: float) -> list[MasterEffect]:
+        current = self._step_of(opened, task)
+        message = self._task(opened, current)
+        limit = message.ttl_s + message.timeout_s + MARGIN_S
+        error = WireError(ErrorCode.TIMEOUT, f"no result from {current.node!r} for task {task} within {limit:g} s")
+        cancel = SendTaskControl(current.node or "", task, Control("cancel", reason="it took too long"))
+        return [cancel, *self._ended(opened, self._lost(opened, current, error), now)]
+
+    def _lost(self, opened: _Open, current: StepResult, error: WireError) -> StepResult:
+        """How a step ends whose node says nothing more: ``unknown`` where an effect may have happened."""
+        if current.task is None or not opened.tries.get(current.task):
+            return replace(current, state=State.FAILED, error=error)
+        is_safe = current.node == MASTER or self._task(opened, current).retry == "safe"
+        return replace(current, state=State.FAILED if is_safe else State.UNKNOWN, error=error)
+
+    # Requests end
+
+    def _limit(self, opened: _Open, now: float) -> None:
+        timeout_s = opened.record.request.timeout_s or self._request_timeout_s
+        self._timers.set(("request", opened.record.request.id), now + timeout_s)
+
+    def _time_out(self, opened: _Open, now: float) -> list[MasterEffect]:
+        timeout_s = opened.record.request.timeout_s or self._request_timeout_s
+        error = WireError(ErrorCode.TIMEOUT, f"not finished within {timeout_s:g} s")
+        if opened.record.plan is None:
+            return self._stored(opened, self._finish(opened, State.FAILED, error.message, error, now))
+        cancels: list[MasterEffect] = [
+            SendTaskControl(step.node, step.task, Control("cancel", reason="the request timed out"))
+            for step in opened.record.steps
+            if step.task is not None and step.node not in (None, MASTER) and not step.state.is_terminal
+            if step.node is not None
+        ]
+        return cancels + self._give_up(opened, error, now)
+
+    def _give_up(self, opened: _Open, error: WireError, now: float) -> list[MasterEffect]:
+        """End every step that is still open, and with them the request."""
+        effects: list[MasterEffect] = []
+        for step in opened.record.steps:
+            if not step.state.is_terminal:
+                member = self.pool.members.get(step.node or "")
+                is_away = member is not None and not member.is_usable
+                why = replace(error, message=f"{error.message}; {step.node} is offline") if is_away else error
+                effects += self._end_step(opened, self._lost(opened, step, why))
+        return self._stored(opened, effects + self._finish_if_done(opened, now))
+
+    def _finish_if_done(self, opened: _Open, now: float) -> list[MasterEffect]:
+        record = opened.record
+        if record.request.id not in self._open or not all(step.state.is_terminal for step in record.steps):
+            return []
+        if record.plan is None:
+            error = WireError(ErrorCode.CANCELED, "cancelled before anything was done")
+            return self._finish(opened, State.CANCELED, error.message, error, now)
+        state = _sum_up(record)
+        first = next((step.error for step in record.steps if step.error and step.state is not State.SKIPPED), None)
+        return self._finish(opened, state, self._answer(record.plan, record.steps), first, now)
+
+    def _finish(
+        self, opened: _Open, state: State, text: str, error: WireError | None, now: float
+    ) -> list[MasterEffect]:
+        """The one, terminal answer (promise 1). The caller has the record stored before it is said."""
+        timing = ReplyTiming(opened.plan_s, round(now - opened.arrived_at, 4))
+        reply = fit_reply(replace(self._reply(opened.record, state, text, error), timing=timing, seq=opened.seq))
+        ended = self._event(opened, "request_ended", state=state.value)
+        record = replace(opened.record, state=state, reply=reply)
+        opened.record = record
+        request_id = record.request.id
+        del self._open[request_id]
+        self._timers.cancel(("request", request_id))
+        self._timers.cancel(("cancel", request_id))
+        self._unsent[request_id] = record
+        return [ended, *self._send_reply(record)]
+
+    def _reply(self, record: Record, state: State, text: str, error: WireError | None) -> Reply:
+        return Reply(
+            record.request.id,
+            state,
+            text,
+            engine=record.plan.engine if record.plan else None,
+            plan=record.plan,
+            results=record.steps,
+            error=error,
+            boot=self._boot,
+            ts=self._wall(),
+        )
+
+    def _send_reply(self, record: Record) -> list[MasterEffect]:
+        """Say the reply; where no broker takes it, `_connected` says it again."""
+        assert record.reply is not None
+        return [SendReply(record.reply, record.origin, record.request.reply_to)]
+
+    def _reply_delivered(self, request_id: str) -> list[MasterEffect]:
+        record = self._unsent.pop(request_id, None)
+        if record is None:
+            return []
+        record = replace(record, is_sent=True)
+        self._keep(record)
+        return [Save(record)]
+
+    def _keep(self, record: Record) -> None:
+        self._closed[record.request.id] = record
+        self._closed.move_to_end(record.request.id)
+        while len(self._closed) > KEPT_REPLIES:
+            self._closed.popitem(last=False)
+
+    # Nodes come and go
+
+    def _connected(self, now: float) -> list[MasterEffect]:
+        self._is_connected = True
+        effects: list[MasterEffect] = [Announce()]
+        for record in self._unsent.values():
+            effects += self._send_reply(record)
+        for node, member in self.pool.members.items():
+            member.last_word = now
+            effects += self._resume(node, now)
+        return effects
+
+    def _heard(self, node: str, now: float) -> None:
+        if node in self.pool.members:
+            self.pool[node].last_word = now
+
+    def _node_seen(self, node: str, is_online: bool, now: float) -> list[MasterEffect]:
+        member = self.pool[node]
+        member.last_word = now
+        if is_online == member.is_online:
+            return []
+        member.is_online = is_online
+        if not is_online:
+            return self._node_lost(node, now)
+        self._timers.set(("silence", node), now + self._silence_s)
+        return self._resume(node, now)
+
+    def _card_seen(self, node: str, card: NodeCard | None, now: float) -> list[MasterEffect]:
+        if card is None:
+            if not self.pool[node].open_tasks:
+                self.pool.remove(node)
+            return []
+        member = self.pool[node]
+        member.last_word = now
+        is_restarted = member.card is None or member.card.boot != card.boot
+        member.card = card
+        return self._resume(node, now) if is_restarted else []
+
+    def _health_seen(self, node: str, numbers: dict[str, float], is_retained: bool, now: float) -> list[MasterEffect]:
+        member = self.pool[node]
+        member.health = numbers
+        if is_retained:
+            return []
+        member.last_word = now
+        # A node that fell silent and speaks again is there, whatever the broker said last.
+        return [] if member.is_online else self._node_seen(node, True, now)
+
+    def _check_silence(self, node: str, now: float) -> list[MasterEffect]:
+        """Some brokers do not notice a client that falls silent: then the missing health tells (promise 6)."""
+        member = self.pool[node]
+        if not member.is_online:
+            return []
+        silent_at = member.last_word + self._silence_s
+        if now < silent_at or not self._is_connected:
+            self._timers.set(("silence", node), max(silent_at, now + 1.0))
+            return []
+        member.is_online = False
+        note = Note(f"{node} has said nothing for {self._silence_s:g} s: it counts as offline")
+        return [note, *self._node_lost(node, now)]
+
+    def _node_lost(self, node: str, now: float) -> list[MasterEffect]:
+        """What may be repeated goes to another node, if one can do it; the rest waits for this one to come back."""
+        effects: list[MasterEffect] = []
+        for task in sorted(self.pool[node].open_tasks):
+            opened = self._by_task(task)
+            current = self._step_of(opened, task)
+            self._timers.cancel(("send", task))
+            effects.append(self._event(opened, "node_lost", node=node, task=task, step=current.step))
+            if self._can_move(opened, current):
+                effects += self._stored(opened, self._again(opened, current, now, avoid=node))
+        return effects
+
+    def _can_move(self, opened: _Open, current: StepResult) -> bool:
+        plan = opened.record.plan
+        assert plan is not None
+        step = next(step for step in plan.steps if step.id == current.step)
+        if step.node is not None or self.pool.choose(step.tool, step.labels) is None:
+            return False
+        return not opened.tries.get(current.task or "") or self._task(opened, current).retry == "safe"
+
+    def _resume(self, node: str, now: float) -> list[MasterEffect]:
+        """The node is there (again): send what it may not know of. Its journal makes a second copy harmless.
+
+        What it had accepted and may not be repeated is not sent again: its journal answers, or it ends as ``unknown``.
+        """
+        effects: list[MasterEffect] = []
+        for task in sorted(self.pool[node].open_tasks):
+            opened = self._by_task(task)
+            current = self._step_of(opened, task)
+            if current.state is State.SUBMITTED or self._task(opened, current).retry == "safe":
+                effects += self._send(opened, task, now)
+            elif ("task", task) not in self._timers:
+                self._timers.set(("task", task), now + self._task(opened, current).timeout_s + MARGIN_S)
+        return effects
+
+    # Results are forgotten by their node once they are stored here
+
+    def _forget_later(self, node: str, task: str, now: float) -> list[MasterEffect]:
+        if node == MASTER:
+            return []
+        waiting = self._forget.setdefault(node, [])
+        if task not in waiting:
+            waiting.append(task)
+        if len(waiting) >= FORGET_AT_ONCE:
+            return self._flush_forget(node)
+        if ("forget", node) not in self._timers:
+            self._timers.set(("forget", node), now + FORGET_AFTER_S)
+        return []
+
+    def _flush_forget(self, node: str) -> list[MasterEffect]:
+        self._timers.cancel(("forget", node))
+        tasks = self._forget.pop(node, [])
+        return [SendForget(node, tuple(tasks))] if tasks else []
+
+    # Small things
+
+    def _by_task(self, task: str) -> _Open:
+        return self._open[self._tasks[task]]
+
+    def _step_of(self, opened: _Open, task: str) -> StepResult:
+        return next(step for step in opened.record.steps if step.task == task)
+
+    def _open_step(self, node: str, task: str) -> tuple[_Open, StepResult] | None:
+        """The open request and step of *task*, if *node* is the one that it was given to."""
+        if task not in self._tasks:
+            return None
+        opened = self._by_task(task)
+        current = self._step_of(opened, task)
+        return (opened, current) if current.node == node else None
+
+    def _stored(self, opened: _Open, effects: list[MasterEffect]) -> list[MasterEffect]:
+        """*effects*, and before them what they stand on."""
+        return [Save(opened.record), *effects]
+
+    def _event(self, opened: _Open, kind: str, /, **facts: JSON) -> SendEvent:
+        event = Event(opened.record.request.id, kind, self._boot, opened.seq, self._wall(), facts)
+        opened.seq += 1
+        return SendEvent(event)
+
+
+def _sum_up(record: Record) -> State:
+    """The state of a request from those of its steps: the gravest."""
+    states = {step.state for step in record.steps}
+    if State.UNKNOWN in states:
+        return State.UNKNOWN
+    if record.is_canceled:
+        return State.CANCELED
+    if states & {State.FAILED, State.REJECTED, State.CANCELED}:
+        return State.FAILED
+    return State.COMPLETED
+
+
+def _error_of(event: Event) -> WireError:
+    """The error inside a ``task_rejected`` event, whatever the node wrote there."""
+    error = event.data.get("error")
+    if not isinstance(error, dict):
+        return WireError(ErrorCode.INTERNAL, "the node rejected the task and did not say why")
+    return WireError(
+        str(error.get("code", ErrorCode.INTERNAL)), str(error.get("message", "")), error.get("retryable") is True
+    )

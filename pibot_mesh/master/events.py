@@ -1,0 +1,263 @@
+"""What goes into the master's core and what comes out: events, effects, and what the ledger remembers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pibot_mesh.errors import ProtocolError
+from pibot_mesh.protocol.messages import (
+    Control,
+    Event,
+    NodeCard,
+    Plan,
+    Reply,
+    Request,
+    Result,
+    State,
+    StepResult,
+    Task,
+    WireError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a request came, and where its reply goes besides its own topic.
+
+    *is_plain*: as plain text, so a reply topic gets plain text too. *topic* and *correlation* (base64) are those of
+    MQTT 5. *delivery* is the MQTT packet id of a plain text sent with QoS 1, by which a second copy is recognised.
+    """
+
+    is_plain: bool = False
+    topic: str | None = None
+    correlation: str | None = None
+    delivery: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request in the ledger, whole: written again at each change."""
+
+    request: Request
+    origin: Origin
+    state: State
+    accepted_ts: float = 0.0
+    plan: Plan | None = None
+    steps: tuple[StepResult, ...] = ()
+    is_canceled: bool = False
+    reply: Reply | None = None
+    is_sent: bool = False
+    """Whether the broker has acknowledged the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why no plan could be made, in words for the person who asked."""
+
+    error: WireError
+
+
+# --- Events ---
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """A Request was read. *known* is its record, where the ledger has one that the core does not hold."""
+
+    request: Request
+    origin: Origin = Origin()
+    is_retained: bool = False
+    is_copy: bool = False
+    """The broker marked the message as sent before (MQTT's DUP)."""
+    known: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMalformed:
+    """Something that is no Request stood on the request topic."""
+
+    error: ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class RequestControlled:
+    """A Control for one request."""
+
+    request: str
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The planner is done with a request."""
+
+    request: str
+    outcome: Plan | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDelivered:
+    """The broker has acknowledged the reply to a request."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node's presence was read."""
+
+    node: str
+    is_online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CardSeen:
+    """A node's card was read; None where it was taken away."""
+
+    node: str
+    card: NodeCard | None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSeen:
+    """A node's health was read."""
+
+    node: str
+    numbers: dict[str, float]
+    is_retained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEventSeen:
+    """An event of a task was read under its node's topic."""
+
+    node: str
+    task: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResultSeen:
+    """A result was read under its node's topic, or the master's own tool gave it (node ``master``)."""
+
+    node: str
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection to the broker stands, and the subscriptions with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection to the broker is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStatusSeen:
+    """The master's own presence was read."""
+
+    is_online: bool
+
+
+MasterInput: TypeAlias = (
+    RequestArrived
+    | RequestMalformed
+    | RequestControlled
+    | Planned
+    | ReplyDelivered
+    | NodeSeen
+    | CardSeen
+    | HealthSeen
+    | TaskEventSeen
+    | TaskResultSeen
+    | Connected
+    | Disconnected
+    | OwnStatusSeen
+)
+
+
+# --- Effects ---
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Write *record* to the ledger."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class MakePlan:
+    """Have the planner work on *request*; answer with Planned."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class SendTask:
+    """Publish *task* to *node*."""
+
+    node: str
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class SendTaskControl:
+    """Publish a Control for a task of *node*."""
+
+    node: str
+    task: str
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class SendForget:
+    """Tell *node* that the results of *tasks* are stored here."""
+
+    node: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunHere:
+    """Run *task* with the master's own tools; answer with TaskResultSeen from node ``master``."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class SendEvent:
+    """Publish *event* of a request."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class SendReply:
+    """Publish *reply*, wherever *origin* wants it. *is_final*: answer with ReplyDelivered when the broker has it."""
+
+    reply: Reply
+    origin: Origin
+    reply_to: str | None = None
+    is_final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Publish info, health and presence again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the log."""
+
+    text: str
+    level: Literal["info", "warning"] = "warning"
+
+
+MasterEffect: TypeAlias = (
+    Save | MakePlan | SendTask | SendTaskControl | SendForget | RunHere | SendEvent | SendReply | Announce | Note
+)

@@ -1,0 +1,163 @@
+"""Whether a plan can be carried out, and what its references and conditions mean. Pure: no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jsonschema.validators import Draft202012Validator
+
+from pibot_mesh.agent.tools import schema_violations
+from pibot_mesh.errors import PlanError
+from pibot_mesh.master.pool import carries, find_tool
+from pibot_mesh.protocol.codec import JSON
+from pibot_mesh.protocol.messages import Condition, NodeCard, Plan, Step, ToolSpec
+
+_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "above": operator.gt,
+    "below": operator.lt,
+    "at_least": operator.ge,
+    "at_most": operator.le,
+    "equals": operator.eq,
+    "differs": operator.ne,
+}
+
+
+def check_plan(plan: Plan, cards: Mapping[str, NodeCard]) -> None:
+    """Whether *plan* fits the live *cards* (the master's own included). Raises PlanError with every violation.
+
+    Checked: step ids are unique; a step waits only for, and refers only to, steps before it; the node is there; the
+    tool exists; the arguments that are known already fit its schema.
+    """
+    problems: list[str] = []
+    earlier: set[str] = set()
+    for step in plan.steps:
+        found = [] if step.id not in earlier else ["its id stands twice"]
+        for needed in sorted(needs(step) - earlier):
+            found.append(f"it needs {needed}, which is no step before it")
+        found += _fit_problems(step, cards)
+        problems += [f"step {step.id}: {problem}" for problem in found]
+        earlier.add(step.id)
+    if problems:
+        raise PlanError(problems)
+
+
+def _fit_problems(step: Step, cards: Mapping[str, NodeCard]) -> list[str]:
+    if step.node is not None and step.node not in cards:
+        return [f"there is no node {step.node!r} online (online: {', '.join(cards) or 'none'})"]
+    if step.kind == "agent" or step.tool is None:
+        return []
+    candidates = [cards[step.node]] if step.node else [card for card in cards.values() if carries(card, step.labels)]
+    tools = [tool for card in candidates if (tool := find_tool(card, step.tool)) is not None]
+    if not tools:
+        where = step.node or "any node" + (f" labelled {', '.join(step.labels)}" if step.labels else "")
+        return [f"there is no tool {step.tool!r} on {where}"]
+    verdicts = [argument_problems(tool, step.args) for tool in tools]
+    return min(verdicts, key=len)
+
+
+def argument_problems(tool: ToolSpec, args: Mapping[str, JSON]) -> list[str]:
+    """What is wrong with *args* by the schema of *tool*; what a reference stands for is not judged yet."""
+    return schema_violations(Draft202012Validator(_without(dict(tool.parameters), args)), _known(args))
+
+
+def _known(args: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {key: value for key, value in args.items() if not references(value)}
+
+
+def _without(schema: dict[str, JSON], args: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The schema with the arguments that hold references no longer required."""
+    pending = {key for key, value in args.items() if references(value)}
+    if not pending:
+        return schema
+    return {**schema, "required": [key for key in schema.get("required", []) if key not in pending]}
+
+
+def needs(step: Step) -> set[str]:
+    """The ids of the steps that *step* waits for or refers to."""
+    found = {*step.after, *(ref.split(".")[0] for ref in references(dict(step.args)))}
+    if step.when is not None:
+        found.add(step.when.ref.split(".")[0])
+    return found
+
+
+def references(value: JSON) -> set[str]:
+    """The references (``s1.value``) inside an argument."""
+    if isinstance(value, dict):
+        if set(value) == {"$ref"}:
+            return {str(value["$ref"])}
+        return set().union(*(references(item) for item in value.values()))
+    if isinstance(value, list):
+        return set().union(*(references(item) for item in value))
+    return set()
+
+
+def resolve(value: JSON, data: Mapping[str, JSON]) -> JSON:
+    """*value* with each reference replaced by what it stands for in *data* (step id → data of its result).
+
+    Raises LookupError, in words, where there is nothing at that place.
+    """
+    if isinstance(value, dict):
+        if set(value) == {"$ref"}:
+            return look_up(str(value["$ref"]), data)
+        return {key: resolve(item, data) for key, item in value.items()}
+    if isinstance(value, list):
+        return [resolve(item, data) for item in value]
+    return value
+
+
+def look_up(ref: str, data: Mapping[str, JSON]) -> JSON:
+    """What stands at *ref*. Raises LookupError, in words."""
+    step, *path = ref.split(".")
+    found: JSON = data.get(step)
+    for index, key in enumerate(path):
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            raise LookupError(f"the result of {step} has no {'.'.join(path[: index + 1])!r}")
+    return found
+
+
+def holds(condition: Condition, data: Mapping[str, JSON]) -> bool:
+    """Whether *condition* is true of the results. Raises LookupError where its value is missing or is no number."""
+    found = look_up(condition.ref, data)
+    if condition.text is not None:
+        return _OPERATORS[condition.op](str(found), condition.text)
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        raise LookupError(f"{condition.ref} is {found!r}, which is no number")
+    return _OPERATORS[condition.op](found, condition.value)
+
+
+def task_id(request: str, step: str) -> str:
+    """The id of a step's task: the same after a restart, and legible where it fits into 64 characters."""
+    name = f"{request}-{step}"
+    return name if len(name) <= 64 else hashlib.sha256(name.encode()).hexdigest()
+
+
+def describe(plan: Plan) -> str:
+    """The plan in plain words, one line a step: what `plan_only` answers."""
+    lines = []
+    for step in plan.steps:
+        what = (
+            step.instruction or f"{step.tool}({', '.join(f'{key}={_say(value)}' for key, value in step.args.items())})"
+        )
+        where = step.node or f"any node{' labelled ' + ', '.join(step.labels) if step.labels else ''}"
+        after = f", after {', '.join(step.after)}" if step.after else ""
+        lines.append(f"{step.id}: {where}: {what}{_say_condition(step.when)}{after}")
+    return "\n".join(lines)
+
+
+def _say(value: JSON) -> str:
+    refs = references(value)
+    return ", ".join(sorted(refs)) if refs else str(value)
+
+
+def _say_condition(condition: Condition | None) -> str:
+    if condition is None:
+        return ""
+    value = condition.text if condition.value is None else f"{condition.value:g}"
+    return f", if {condition.ref} {condition.op.replace('_', ' ')} {value}"

@@ -1,0 +1,91 @@
+"""Who is there, who can, and who is free. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from pibot_mesh.protocol.messages import NodeCard, ToolSpec
+
+MASTER = "master"
+"""The name under which the master's own tools stand in a plan. No node may be called so."""
+SILENCE_PERIODS = 3
+"""Health periods without a word after which a node counts as lost, where the broker did not say so (promise 6)."""
+
+
+@dataclass(slots=True)
+class Member:
+    """What the master knows of one node."""
+
+    is_online: bool = False
+    card: NodeCard | None = None
+    health: Mapping[str, float] = field(default_factory=dict)
+    last_word: float = 0.0
+    """When the last message came from it, on the core's clock."""
+    open_tasks: set[str] = field(default_factory=set)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether tasks can be given to it: it is online, and has shown what it can do."""
+        return self.is_online and self.card is not None
+
+
+class Pool:
+    """The nodes of the mesh, as their retained messages tell."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, Member] = {}
+
+    def __getitem__(self, node: str) -> Member:
+        """What is known of *node*; an empty member where nothing is."""
+        return self._members.setdefault(node, Member())
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """All nodes that were ever heard of."""
+        return self._members
+
+    def remove(self, node: str) -> None:
+        """Forget *node*: its card was taken away."""
+        self._members.pop(node, None)
+
+    def online(self) -> dict[str, NodeCard]:
+        """The cards of the nodes that can be given tasks, by node, in order."""
+        return {
+            node: member.card
+            for node, member in sorted(self._members.items())
+            if member.is_online and member.card is not None
+        }
+
+    def offline(self) -> list[str]:
+        """The nodes that are known and not there."""
+        return sorted(node for node, member in self._members.items() if not member.is_usable)
+
+    def tool(self, node: str, name: str) -> ToolSpec | None:
+        """The tool *name* as the card of *node* shows it."""
+        member = self._members.get(node)
+        if member is None or member.card is None:
+            return None
+        return find_tool(member.card, name)
+
+    def choose(self, tool: str | None, labels: Collection[str], *, avoid: str = "") -> str | None:
+        """The node with the least to do, for its size, among those that have *tool* and all *labels*.
+
+        *avoid* is taken only where there is no other.
+        """
+        fit = [
+            (node == avoid, len(self._members[node].open_tasks) / card.capacity.running, node)
+            for node, card in self.online().items()
+            if carries(card, labels) and (tool is None or find_tool(card, tool) is not None)
+        ]
+        return min(fit)[2] if fit else None
+
+
+def carries(card: NodeCard, labels: Collection[str]) -> bool:
+    """Whether the node of *card* has all *labels*; its id counts as one."""
+    return set(labels) <= {card.node, *card.labels}
+
+
+def find_tool(card: NodeCard, name: str) -> ToolSpec | None:
+    """The tool *name* on *card*, or None."""
+    return next((tool for tool in card.tools if tool.name == name), None)

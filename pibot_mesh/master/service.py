@@ -1,0 +1,380 @@
+"""The master as a service: wires core, ledger, planner and MQTT. Decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from pibot_mesh import __version__
+from pibot_mesh.actor import Actor
+from pibot_mesh.agent.tools import Tool, ToolContext, ToolRegistry
+from pibot_mesh.config.settings import MasterSettings
+from pibot_mesh.errors import ErrorCode, ProtocolError
+from pibot_mesh.logs import Throttle
+from pibot_mesh.master.core import MasterCore
+from pibot_mesh.master.events import (
+    Announce,
+    CardSeen,
+    Connected,
+    Disconnected,
+    HealthSeen,
+    MakePlan,
+    MasterEffect,
+    MasterInput,
+    NodeSeen,
+    Note,
+    Origin,
+    OwnStatusSeen,
+    Planned,
+    Refusal,
+    ReplyDelivered,
+    RequestArrived,
+    RequestControlled,
+    RequestMalformed,
+    RunHere,
+    SendEvent,
+    SendForget,
+    SendReply,
+    SendTask,
+    SendTaskControl,
+    TaskEventSeen,
+    TaskResultSeen,
+)
+from pibot_mesh.master.ledger import Ledger
+from pibot_mesh.master.planner import OfflinePlanner
+from pibot_mesh.master.pool import MASTER, Pool
+from pibot_mesh.master.tools import mesh_tools
+from pibot_mesh.mqtt.client import Message
+from pibot_mesh.mqtt.link import Link
+from pibot_mesh.protocol.codec import decode, dumps, encode
+from pibot_mesh.protocol.messages import (
+    Control,
+    Event,
+    MasterInfo,
+    NodeCard,
+    Reply,
+    Request,
+    Result,
+    State,
+    Task,
+    WireError,
+    decode_health,
+    decode_presence,
+    decode_request,
+    encode_health,
+)
+from pibot_mesh.protocol.topics import Address, Kind, Topics
+
+_log = logging.getLogger(__name__)
+M = TypeVar("M")
+_LOG_ROOT: Final = logging.getLogger("pibot_mesh")
+
+
+class Master(AbstractAsyncContextManager["Master"]):
+    """The master of the mesh. ``async with Master(settings) as master:`` runs it until the block ends.
+
+    *tools* are added to the master's own. Raises ConfigError for sentences that cannot be read, and StoreError where
+    the ledger cannot be opened.
+    """
+
+    def __init__(self, settings: MasterSettings, *, tools: Iterable[Tool] = ()) -> None:
+        self.settings = settings
+        self.boot = uuid.uuid4().hex[:12]
+        self.pool = Pool()
+        self._planner = OfflinePlanner(settings.sentences)
+        self.tools = ToolRegistry([*mesh_tools(self.pool, self._planner.examples), *tools])
+        self._topics = Topics(settings.root)
+        self._link = Link(
+            settings.broker,
+            self._topics,
+            client_id="master",
+            listen=[
+                (Kind.REQUEST, ""),
+                (Kind.REQUEST_CONTROL, ""),
+                (Kind.NODE_STATUS, "+"),
+                (Kind.NODE_HEALTH, "+"),
+                (Kind.NODE_CARD, "+"),
+                (Kind.TASK_EVENT, "+"),
+                (Kind.TASK_RESULT, "+"),
+                (Kind.MASTER_STATUS, ""),
+            ],
+            presence=Address(Kind.MASTER_STATUS),
+            receive=self._receive,
+            connected=lambda: self._post(Connected()),
+            disconnected=self._disconnected,
+        )
+        self._background: set[asyncio.Task[None]] = set()
+        self._askers: dict[str, tuple[asyncio.Future[Reply], Callable[[Event], None] | None]] = {}
+        self._log_handler = _LogTopic(self._link)
+        self._seq = 0
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        self._ledger = Ledger(self.settings.state_dir / "master.sqlite")
+        self._core = MasterCore(
+            boot=self.boot,
+            own_card=NodeCard(MASTER, self.boot, __version__, tools=self.tools.specs()),
+            answer=self._planner.answer,
+            may_reply_to=self._topics.is_reply_topic,
+            request_timeout_s=self.settings.request_timeout_s,
+            open_requests=self.settings.open_requests,
+            health_interval_s=self.settings.health_interval_s,
+            jitter=random.Random(),
+            pool=self.pool,
+            remembered=self._ledger.unfinished(),
+            wall=time.time,
+        )
+        self._actor: Actor[MasterInput, MasterEffect] = Actor(self._core, store=self._store, perform=self._perform)
+        _LOG_ROOT.addHandler(self._log_handler)
+        effects = self._core.start(time.monotonic())
+        await self._store(effects)
+        for effect in effects:
+            self._perform(effect)
+        self._actor.start()
+        await self._link.start()
+        self._spawn(self._publish_health())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _LOG_ROOT.removeHandler(self._log_handler)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._actor.stop()
+        await self._link.stop()
+        self._planner.close()
+        self._ledger.close()
+        for future, _ in self._askers.values():
+            future.cancel()
+
+    async def wait_connected(self, timeout_s: float = 10.0) -> None:
+        """Raises BrokerError where the broker cannot be reached within *timeout_s*."""
+        await self._link.wait_connected(timeout_s)
+
+    # Asking from inside the same program
+
+    async def ask(
+        self,
+        text: str,
+        *,
+        node: str | None = None,
+        plan_only: bool = False,
+        timeout_s: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Reply:
+        """Do what *text* says, and return the reply, whatever its state. *on_event* sees the request's events.
+
+        Raises ProtocolError where *text* is empty or over 8,000 characters.
+        """
+        request = Request(
+            uuid.uuid4().hex, text, node=node, mode="plan_only" if plan_only else "auto", timeout_s=timeout_s
+        )
+        encode(request)
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._askers[request.id] = (future, on_event)
+        try:
+            self._post(RequestArrived(request))
+            return await future
+        finally:
+            self._askers.pop(request.id, None)
+
+    def cancel(self, request_id: str, reason: str = "") -> None:
+        """Cancel a request. Its reply still comes, and says what had been done."""
+        self._post(RequestControlled(request_id, Control("cancel", reason=reason)))
+
+    # In: MQTT messages to events
+
+    def _post(self, event: MasterInput, message: Message | None = None) -> None:
+        """Hand *event* to the core. *message* is acknowledged once what the core made of it is stored."""
+        then = None if message is None else lambda: self._link.ack(message)
+        if not self._actor.post(event, then):
+            self._link.rejections.add(message.topic if message else "-", "too much waits to be worked off")
+
+    def _receive(self, address: Address, message: Message) -> None:
+        self._post(self._read(address, message), message)
+
+    def _read(self, address: Address, message: Message) -> MasterInput:
+        payload = message.payload
+        match address.kind:
+            case Kind.REQUEST:
+                return self._read_request(message)
+            case Kind.REQUEST_CONTROL:
+                return RequestControlled(address.id, decode(Control, payload))
+            case Kind.NODE_STATUS:
+                return NodeSeen(address.node, decode_presence(payload))
+            case Kind.NODE_HEALTH:
+                return HealthSeen(address.node, decode_health(payload), message.retain)
+            case Kind.NODE_CARD:
+                return CardSeen(address.node, self._read_card(address.node, payload) if payload else None)
+            case Kind.TASK_EVENT:
+                return TaskEventSeen(address.node, address.id, _named(decode(Event, payload), "run", address.id))
+            case Kind.TASK_RESULT:
+                return TaskResultSeen(address.node, _named(decode(Result, payload), "id", address.id))
+            case Kind.MASTER_STATUS:
+                return OwnStatusSeen(decode_presence(payload))
+        raise ProtocolError("topic", ["the master does not read it"])
+
+    def _read_card(self, node: str, payload: bytes) -> NodeCard:
+        card = _named(decode(NodeCard, payload), "node", node)
+        if node == MASTER:
+            raise ProtocolError("NodeCard", [f"node: {MASTER!r} is the master's own name"])
+        return card
+
+    def _read_request(self, message: Message) -> RequestArrived | RequestMalformed:
+        try:
+            request = decode_request(message.payload, new_id=uuid.uuid4().hex)
+        except ProtocolError as error:
+            self._link.rejections.add(message.topic, error)
+            return RequestMalformed(error)
+        is_plain = message.payload.lstrip()[:1] != b"{"
+        origin = Origin(
+            is_plain,
+            message.response_topic,
+            base64.b64encode(message.correlation).decode() if message.correlation else None,
+            message.mid if is_plain and message.qos else None,
+        )
+        if self._actor.stuck is not None:
+            self._refuse_unstored(request, origin)
+        known = None if self._core.knows(request.id) else self._ledger.find(request.id)
+        return RequestArrived(request, origin, message.retain, message.dup, known)
+
+    def _refuse_unstored(self, request: Request, origin: Origin) -> None:
+        error = WireError(ErrorCode.STORAGE, f"nothing can be accepted now: {self._actor.stuck}", retryable=True)
+        self._send_reply(SendReply(Reply(request.id, State.REJECTED, error.message, error=error), origin, None, False))
+
+    def _disconnected(self, reason: str) -> None:
+        _log.info("the broker is gone: %s", reason)
+        self._post(Disconnected())
+
+    # Out: effects to the world
+
+    async def _store(self, effects: Sequence[MasterEffect]) -> None:
+        await asyncio.to_thread(self._ledger.write, effects)
+
+    def _perform(self, effect: MasterEffect) -> None:
+        match effect:
+            case MakePlan(request):
+                self._spawn(self._make_plan(request))
+            case SendTask(node, task):
+                self._link.send(Kind.NODE_TASK, encode(task), node=node, expiry_s=task.ttl_s, keep=False)
+            case SendTaskControl(node, task_id, control):
+                self._link.send(Kind.TASK_CONTROL, encode(control), node=node, id=task_id)
+            case SendForget(node, tasks):
+                forget = Control("forget", tasks=tasks)
+                self._link.send(Kind.NODE_CONTROL, encode(forget), node=node, keep=False)
+            case RunHere(task):
+                self._spawn(self._run_here(task))
+            case SendEvent(event):
+                self._send_event(event)
+            case SendReply():
+                self._send_reply(effect)
+            case Announce():
+                self._announce()
+            case Note(text, level):
+                _log.log(logging.WARNING if level == "warning" else logging.INFO, "%s", text)
+
+    async def _make_plan(self, request: Request) -> None:
+        try:
+            outcome = await self._planner.plan(request, self.pool.online(), self.pool.offline())
+        except Exception:  # noqa: BLE001 - a bug in the planner must still give the one reply
+            _log.exception("a bug: request %s could not be planned", request.id)
+            outcome = Refusal(WireError(ErrorCode.INTERNAL, "the planner met a bug; the master's log says more"))
+        self._post(Planned(request.id, outcome))
+
+    async def _run_here(self, task: Task) -> None:
+        outcome = await self.tools.outcome(task.tool or "", task.args, ToolContext(task.id, task.request))
+        result = Result(task.id, task.request, task.attempt, outcome.state, outcome.output, outcome.error)
+        self._post(TaskResultSeen(MASTER, result))
+
+    def _send_event(self, event: Event) -> None:
+        self._link.send(Kind.REQUEST_EVENT, encode(event), id=event.run)
+        _, on_event = self._askers.get(event.run, (None, None))
+        if on_event is not None:
+            on_event(event)
+
+    def _send_reply(self, effect: SendReply) -> None:
+        """The reply on its own topic, last; before it the plain text on ``reply``, and wherever its asker wants it."""
+        reply, origin = effect.reply, effect.origin
+        payload, text = encode(reply), reply.text.encode()
+        self._link.send(Kind.REPLY, text, keep=False)
+        if effect.reply_to is not None and self._topics.is_reply_topic(effect.reply_to):
+            self._link.publish(effect.reply_to, payload, keep=False)
+        if origin.topic is not None and self._topics.is_reply_topic(origin.topic):
+            correlation = base64.b64decode(origin.correlation) if origin.correlation else None
+            self._link.publish(origin.topic, text if origin.is_plain else payload, correlation=correlation, keep=False)
+        delivered = (lambda: self._post(ReplyDelivered(reply.id))) if effect.is_final else None
+        self._link.send(Kind.REQUEST_REPLY, payload, id=reply.id, keep=False, delivered=delivered)
+        future, _ = self._askers.get(reply.id, (None, None))
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    def _announce(self) -> None:
+        """Info and health, then ``online`` last (promise 5)."""
+        self._seq += 1
+        info = MasterInfo(self.boot, __version__, engines=("offline",), seq=self._seq)
+        self._link.send(Kind.MASTER_INFO, encode(info))
+        self._send_health()
+        self._link.send_presence(True)
+
+    async def _publish_health(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.health_interval_s)
+            self._send_health()
+
+    def _send_health(self) -> None:
+        self._seq += 1
+        numbers = {
+            "open_requests": float(self._core.open_requests),
+            "nodes_online": float(len(self.pool.online())),
+            "nodes_offline": float(len(self.pool.offline())),
+            "rejected_messages": float(self._link.rejections.total),
+            "seq": float(self._seq),
+        }
+        self._link.send(Kind.MASTER_HEALTH, encode_health(numbers))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+class _LogTopic(logging.Handler):
+    """Publishes warnings and errors on ``master/log``, in bounded numbers."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(logging.WARNING)
+        self._link = link
+        self._throttle = Throttle(burst=20)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Publish *record*, unless there were too many."""
+        if not self._link.is_connected or self._throttle.admit() is None:
+            return
+        line = {
+            "ts": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "source": record.name.removeprefix("pibot_mesh."),
+            "message": record.getMessage()[:2000],
+        }
+        self._link.send(Kind.MASTER_LOG, dumps(line))
+
+
+def _named(message: M, field: str, expected: str) -> M:
+    """*message*, whose *field* must agree with the topic it came on. Raises ProtocolError."""
+    found = getattr(message, field)
+    if found != expected:
+        raise ProtocolError(
+            type(message).__name__, [f"{field}: {found!r} does not agree with its topic ({expected!r})"]
+        )
+    return message

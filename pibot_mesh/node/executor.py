@@ -1,0 +1,52 @@
+"""Runs the tools of tasks, each in an asyncio task of its own, and says how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Final
+
+from pibot_mesh.agent.tools import ToolContext, ToolRegistry
+from pibot_mesh.errors import ErrorCode
+from pibot_mesh.node.events import ToolEnded
+from pibot_mesh.protocol.messages import State, Task, WireError
+
+_STOP_WITHIN_S: Final = 1.0
+
+
+class TaskExecutor:
+    """Runs ``call`` tasks with *tools*, and calls *ended* once for each, in the loop."""
+
+    def __init__(self, tools: ToolRegistry, ended: Callable[[ToolEnded], None]) -> None:
+        self._tools = tools
+        self._ended = ended
+        self._runs: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, task: Task) -> None:
+        """Begin *task*."""
+        self._runs[task.id] = asyncio.get_running_loop().create_task(self._run(task), name=f"task {task.id}")
+
+    def end(self, task: Task) -> None:
+        """Tell the tool to end. A tool in a thread cannot be told: it ends when it is done."""
+        run = self._runs.get(task.id)
+        if run is not None and task.tool is not None and inspect.iscoroutinefunction(self._tools[task.tool].run):
+            run.cancel()
+
+    async def stop(self) -> None:
+        """End all tools; those in threads get a second, then they are left behind."""
+        runs = list(self._runs.values())
+        for run in runs:
+            run.cancel()
+        if runs:
+            await asyncio.wait(runs, timeout=_STOP_WITHIN_S)
+
+    async def _run(self, task: Task) -> None:
+        try:
+            outcome = await self._tools.outcome(task.tool or "", task.args, ToolContext(task.id, task.request))
+            ended = ToolEnded(task.id, outcome.state, outcome.output, outcome.error)
+        except asyncio.CancelledError:
+            ended = ToolEnded(task.id, State.CANCELED, error=WireError(ErrorCode.CANCELED, "the tool was ended"))
+        finally:
+            self._runs.pop(task.id, None)
+        self._ended(ended)

@@ -1,0 +1,66 @@
+"""What a node must remember over a restart, in SQLite: its tasks, what is forgotten, and the emergency stop."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pibot_mesh.node.core import MAX_FORGOTTEN
+from pibot_mesh.node.events import Entry, Forgotten, NodeEffect, Remembered, Save, SaveStop
+from pibot_mesh.protocol.codec import from_dict, to_dict
+from pibot_mesh.storage import Database
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS task (id TEXT PRIMARY KEY, entry TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS forgotten (n INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, attempt INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Journal:
+    """The journal file of one node. Raises StoreError where it cannot be opened, read or written."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, _SCHEMA)
+
+    def read(self) -> Remembered:
+        """All that is remembered."""
+        entries = [from_dict(Entry, json.loads(entry)) for [entry] in self._database.rows("SELECT entry FROM task")]
+        forgotten = dict(self._database.rows("SELECT id, attempt FROM forgotten ORDER BY n"))
+        stop = self._database.rows("SELECT value FROM setting WHERE name = 'stop'")
+        return Remembered(tuple(entries), forgotten, is_stopped=stop == [("STOP",)])
+
+    def write(self, effects: Sequence[NodeEffect]) -> None:
+        """Store the storable among *effects*, all or none; synced to disk where one of them asks for it."""
+        stores = [effect for effect in effects if isinstance(effect, (Save, Forgotten, SaveStop))]
+        if not stores:
+            return
+        with self._database.transaction(durable=needs_sync(stores)) as connection:
+            for effect in stores:
+                _write(connection, effect)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+def needs_sync(effects: Sequence[NodeEffect]) -> bool:
+    """Whether one of *effects* must survive a pulled plug before anything else happens."""
+    return any(isinstance(effect, SaveStop) or (isinstance(effect, Save) and effect.is_durable) for effect in effects)
+
+
+def _write(connection: sqlite3.Connection, effect: Save | Forgotten | SaveStop) -> None:
+    match effect:
+        case Save(entry):
+            text = json.dumps(to_dict(entry), ensure_ascii=False, separators=(",", ":"))
+            connection.execute("REPLACE INTO task VALUES (?, ?)", (entry.task.id, text))
+        case Forgotten(attempts):
+            for task, attempt in attempts.items():
+                connection.execute("DELETE FROM task WHERE id = ?", (task,))
+                connection.execute("REPLACE INTO forgotten (id, attempt) VALUES (?, ?)", (task, attempt))
+            connection.execute("DELETE FROM forgotten WHERE n <= (SELECT max(n) FROM forgotten) - ?", (MAX_FORGOTTEN,))
+        case SaveStop(is_stopped):
+            connection.execute("REPLACE INTO setting VALUES ('stop', ?)", ("STOP" if is_stopped else "RUN",))

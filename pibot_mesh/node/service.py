@@ -1,0 +1,306 @@
+"""The node as a service: wires core, journal, board, tools and MQTT. Decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+from pibot_mesh import __version__
+from pibot_mesh.actor import Actor
+from pibot_mesh.agent.tools import Tool, ToolRegistry
+from pibot_mesh.config.settings import NodeSettings
+from pibot_mesh.errors import ErrorCode, ProtocolError, StoreError, ToolError
+from pibot_mesh.hardware.board import Board
+from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, OutputChanged, SensorRead
+from pibot_mesh.mqtt.client import Message
+from pibot_mesh.mqtt.link import Link
+from pibot_mesh.node.core import NodeCore
+from pibot_mesh.node.events import (
+    Announce,
+    Connected,
+    Disconnected,
+    EndTool,
+    HoldOutputs,
+    MasterSeen,
+    NodeControlled,
+    NodeEffect,
+    NodeInput,
+    Note,
+    OutputOrdered,
+    OwnStatusSeen,
+    SendEvent,
+    SendResult,
+    SetOutput,
+    StartTool,
+    StopSeen,
+    TaskArrived,
+    TaskControlled,
+    TaskMalformed,
+)
+from pibot_mesh.node.executor import TaskExecutor
+from pibot_mesh.node.journal import Journal, needs_sync
+from pibot_mesh.protocol.codec import decode, encode, to_dict
+from pibot_mesh.protocol.messages import (
+    Capacity,
+    Cause,
+    Control,
+    Event,
+    NodeCard,
+    NodeEvent,
+    OutputValue,
+    Task,
+    WireError,
+    decode_output_set,
+    decode_presence,
+    decode_stop,
+    encode_health,
+    encode_sensor,
+    encode_value,
+)
+from pibot_mesh.protocol.topics import Address, Kind, Topics
+from pibot_mesh.skills.devices import device_tools
+from pibot_mesh.skills.system import read_health, system_tools
+
+_log = logging.getLogger(__name__)
+
+
+class Node(AbstractAsyncContextManager["Node"]):
+    """One node of the mesh. ``async with Node(settings):`` runs it until the block ends.
+
+    *tools* are added to those that its devices bring. On entering, outputs are at their initial values and the
+    connection is being made; on leaving, outputs are safe and the mesh knows that the node is offline. Raises
+    ConfigError for devices that cannot be, and StoreError where the journal cannot be opened.
+    """
+
+    def __init__(self, settings: NodeSettings, *, tools: Iterable[Tool] = ()) -> None:
+        self.settings = settings
+        self.id = settings.id
+        self.boot = uuid.uuid4().hex[:12]
+        self.board = Board(settings.devices, simulate=settings.simulate, on_change=self._changed)
+        self.tools = ToolRegistry([*device_tools(self.board), *system_tools(), *tools])
+        self._capacity = Capacity(settings.running, settings.queued)
+        self._executor = TaskExecutor(self.tools, self._tool_ended)
+        self._link = Link(
+            settings.broker,
+            Topics(settings.root),
+            client_id=settings.id,
+            listen=[
+                (Kind.NODE_TASK, settings.id),
+                (Kind.TASK_CONTROL, settings.id),
+                (Kind.NODE_CONTROL, settings.id),
+                (Kind.OUTPUT_SET, settings.id),
+                (Kind.NODE_STATUS, settings.id),
+                (Kind.MASTER_STATUS, ""),
+                (Kind.STOP, ""),
+            ],
+            presence=Address(Kind.NODE_STATUS, node=settings.id),
+            receive=self._receive,
+            connected=lambda: self._post(Connected()),
+            disconnected=self._disconnected,
+        )
+        self._seq = 0
+        self._health: asyncio.Task[None] | None = None
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        self._journal = Journal(self.settings.state_dir / f"node-{self.id}.sqlite")
+        self._core = self._new_core()
+        await self.board.start()
+        effects = self._core.start()
+        await self._store(effects)
+        self._actor: Actor[NodeInput, NodeEffect] = Actor(self._core, store=self._store, perform=self._perform)
+        for effect in effects:
+            self._perform(effect)
+        self._actor.start()
+        await self._link.start()
+        self._health = asyncio.get_running_loop().create_task(self._publish_health(), name=f"health of {self.id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._health is not None:
+            self._health.cancel()
+        await self._executor.stop()
+        await self.board.stop()
+        await self._actor.stop()
+        await self._link.stop()
+        self._journal.close()
+
+    async def wait_connected(self, timeout_s: float = 10.0) -> None:
+        """Raises BrokerError where the broker cannot be reached within *timeout_s*."""
+        await self._link.wait_connected(timeout_s)
+
+    def _new_core(self) -> NodeCore:
+        return NodeCore(
+            boot=self.boot,
+            tools=self.tools,
+            capacity=self._capacity,
+            jitter=random.Random(),
+            remembered=self._journal.read(),
+            wall=time.time,
+        )
+
+    # In: MQTT messages to events
+
+    def _post(self, event: NodeInput, message: Message | None = None) -> None:
+        """Hand *event* to the core. *message* is acknowledged once what the core made of it is stored."""
+        then = None if message is None else lambda: self._link.ack(message)
+        if not self._actor.post(event, then):
+            self._link.rejections.add(message.topic if message else "-", "too much waits to be worked off")
+
+    def _receive(self, address: Address, message: Message) -> None:
+        self._post(self._read(address, message), message)
+
+    def _read(self, address: Address, message: Message) -> NodeInput:
+        payload = message.payload
+        match address.kind:
+            case Kind.NODE_TASK:
+                return self._read_task(message)
+            case Kind.TASK_CONTROL:
+                return TaskControlled(address.id, decode(Control, payload))
+            case Kind.NODE_CONTROL:
+                return NodeControlled(decode(Control, payload))
+            case Kind.OUTPUT_SET:
+                return OutputOrdered(address.device, decode_output_set(payload), message.retain)
+            case Kind.NODE_STATUS:
+                return OwnStatusSeen(decode_presence(payload))
+            case Kind.MASTER_STATUS:
+                return MasterSeen(decode_presence(payload))
+            case Kind.STOP:
+                return StopSeen(decode_stop(payload))
+        raise ProtocolError("topic", ["a node does not read it"])
+
+    def _read_task(self, message: Message) -> TaskArrived | TaskMalformed:
+        try:
+            task = decode(Task, message.payload)
+        except ProtocolError as error:
+            self._link.rejections.add(message.topic, error)
+            return TaskMalformed(error)
+        if self._actor.stuck is not None:
+            self._refuse_unstored(task, self._actor.stuck)
+        return TaskArrived(task, message.retain)
+
+    def _disconnected(self, reason: str) -> None:
+        _log.info("%s: the broker is gone: %s", self.id, reason)
+        self._post(Disconnected())
+
+    def _tool_ended(self, ended: NodeInput) -> None:
+        self._post(ended)
+
+    # Out: effects to the world
+
+    async def _store(self, effects: Sequence[NodeEffect]) -> None:
+        """Write to the journal; where it must reach the disk, in a thread, so that the loop goes on meanwhile."""
+        if needs_sync(effects):
+            await asyncio.to_thread(self._journal.write, effects)
+        else:
+            self._journal.write(effects)
+
+    def _perform(self, effect: NodeEffect) -> None:
+        match effect:
+            case StartTool(task):
+                self._executor.start(task)
+            case EndTool(task):
+                self._executor.end(task)
+            case SendEvent(task_id, event):
+                self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task_id)
+            case SendResult(result):
+                self._link.send(Kind.TASK_RESULT, encode(result), node=self.id, id=result.id, keep=False)
+            case Announce():
+                self._announce()
+            case HoldOutputs(is_held):
+                self.board.hold(is_held, self._cause(Cause("stop", reason="emergency stop")))
+            case SetOutput(device, order):
+                self._set_output(device, order.value, order.for_s, order.id)
+            case Note(text, level):
+                _log.log(logging.WARNING if level == "warning" else logging.INFO, "%s: %s", self.id, text)
+
+    def _refuse_unstored(self, task: Task, why: StoreError) -> None:
+        error = WireError(ErrorCode.STORAGE, str(why), retryable=True)
+        data = {"attempt": task.attempt, "error": to_dict(error)}
+        event = Event(task.id, "task_rejected", self.boot, self._next_seq(), time.time(), data)
+        self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task.id)
+
+    def _set_output(self, device: str, value: OutputValue, for_s: float | None, order_id: str | None) -> None:
+        try:
+            self.board.set(device, value, cause=Cause("person", id=order_id), for_s=for_s)
+        except ToolError as error:
+            self._link.rejections.add(self._link.topics.topic(Kind.OUTPUT_SET, node=self.id, device=device), error)
+
+    # What the node shows of itself
+
+    def card(self) -> NodeCard:
+        """What the node is and can do."""
+        return NodeCard(
+            self.id,
+            self.boot,
+            __version__,
+            labels=self.settings.labels,
+            tools=self.tools.specs(),
+            devices=self.board.specs(),
+            capacity=self._capacity,
+            simulated=self.settings.simulate,
+            seq=self._next_seq(),
+        )
+
+    def _announce(self) -> None:
+        """Card, health and every state, then ``online`` last (promise 5)."""
+        self._link.send(Kind.NODE_CARD, encode(self.card()), node=self.id)
+        self._send_health()
+        for device, (value, cause) in self.board.outputs().items():
+            self._send_output(device, value, cause)
+        for device, value in self.board.inputs().items():
+            self._link.send(Kind.INPUT, encode_value(value), node=self.id, device=device)
+        for device, values in self.board.readings().items():
+            self._link.send(Kind.SENSOR, encode_sensor(values), node=self.id, device=device)
+        self._link.send_presence(True)
+
+    def _changed(self, change: Change) -> None:
+        match change:
+            case OutputChanged(device, value, cause):
+                self._send_output(device, value, cause)
+            case InputChanged(device, value):
+                self._link.send(Kind.INPUT, encode_value(value), node=self.id, device=device)
+            case InputEvent(device, event_type):
+                event = NodeEvent(event_type, device, self.boot, self._next_seq(), time.time())
+                self._link.send(Kind.NODE_EVENT, encode(event), node=self.id)
+            case SensorRead(device, values):
+                self._link.send(Kind.SENSOR, encode_sensor(values), node=self.id, device=device)
+
+    def _send_output(self, device: str, value: OutputValue, cause: Cause) -> None:
+        self._link.send(Kind.OUTPUT, encode_value(value), node=self.id, device=device)
+        self._link.send(Kind.OUTPUT_CAUSE, encode(self._cause(cause)), node=self.id, device=device)
+
+    def _cause(self, cause: Cause) -> Cause:
+        return Cause(
+            cause.by, cause.id, cause.request, cause.reason, self.boot, self._next_seq(), cause.ts or time.time()
+        )
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    async def _publish_health(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.health_interval_s)
+            self._send_health()
+
+    def _send_health(self) -> None:
+        numbers = {
+            **read_health(),
+            "running": float(self._core.running),
+            "queued": float(self._core.queued),
+            "rejected_messages": float(self._link.rejections.total),
+            "seq": float(self._next_seq()),
+        }
+        expiry_s = 3 * self.settings.health_interval_s
+        self._link.send(Kind.NODE_HEALTH, encode_health(numbers), node=self.id, expiry_s=expiry_s)
