@@ -141,6 +141,7 @@ class MasterCore:
         self._unsent: dict[str, Record] = {}
         self._tasks: dict[str, str] = {}
         self._forget: dict[str, list[str]] = {}
+        self._freed: set[str] = set()
         self._timers: Timers[tuple[str, str]] = Timers()
         for record in remembered:
             if record.reply is None:
@@ -179,12 +180,15 @@ class MasterCore:
                     if step.node == MASTER:
                         effects.append(RunHere(self._task(request, step)))
                     elif step.node is not None:
-                        self.pool[step.node].open_tasks.add(step.task)
+                        self.pool[step.node].open_tasks[step.task] = None
             effects += self._stored(request, self._advance(request, now))
         return effects
 
-    def handle(self, event: MasterInput, now: float) -> list[MasterEffect]:  # noqa: PLR0912 - one line an event
+    def handle(self, event: MasterInput, now: float) -> list[MasterEffect]:
         """Decide about *event*. *now* is seconds on any monotonic clock."""
+        return self._decide(event, now) + self._fill(now)
+
+    def _decide(self, event: MasterInput, now: float) -> list[MasterEffect]:  # noqa: PLR0912 - one line an event
         match event:
             case RequestArrived():
                 return self._request_arrived(event, now)
@@ -231,7 +235,7 @@ class MasterCore:
                     effects += self._check_silence(name, now)
                 case "forget":
                     effects += self._flush_forget(name)
-        return effects
+        return effects + self._fill(now)
 
     # Requests come in
 
@@ -399,15 +403,17 @@ class MasterCore:
         submitted = self._event(opened, "task_submitted", node=node, task=task, step=step.id, attempt=current.attempt)
         if node == MASTER:
             return [submitted, RunHere(self._task(opened, current))]
-        self.pool[node].open_tasks.add(task)
+        self.pool[node].open_tasks[task] = None
         return [submitted, *self._send(opened, task, now)]
 
     def _send(self, opened: _Open, task: str, now: float) -> list[MasterEffect]:
         """Publish the task if its node is there; and again, until the node says something of it."""
         current = self._step_of(opened, task)
         node = current.node or ""
-        if not self._is_connected or not self.pool[node].is_usable:
+        member = self.pool[node]
+        if not self._is_connected or not member.is_usable or not member.has_room_for(task):
             return []
+        member.sent.add(task)
         message = self._task(opened, current)
         tries = opened.tries.get(task, 0)
         opened.tries[task] = tries + 1
@@ -460,7 +466,8 @@ class MasterCore:
         self._timers.cancel(("task", current.task))
         self._tasks.pop(current.task, None)
         if current.node is not None and current.node != MASTER:
-            self.pool[current.node].open_tasks.discard(current.task)
+            self.pool[current.node].let_go(current.task)
+            self._freed.add(current.node)
 
     # Tasks answer
 
@@ -497,7 +504,7 @@ class MasterCore:
         forget = self._forget_later(node, result.id, now)
         found = self._open_step(node, result.id)
         if found is None or result.attempt < found[1].attempt or result.request != found[0].record.request.id:
-            return [*forget, Note(f"a result of task {result.id} from {node} is not awaited: dropped", "info")]
+            return [*forget, Note(f"a result of task {result.id} from {node} is not awaited: dropped", "debug")]
         opened, current = found
         if self._may_try_again(opened, current, result):
             return forget + self._stored(opened, self._again(opened, current, now) + self._finish_if_done(opened, now))
@@ -517,6 +524,15 @@ class MasterCore:
 
     def _ended(self, opened: _Open, ended: StepResult, now: float) -> list[MasterEffect]:
         return self._stored(opened, self._end_step(opened, ended) + self._advance(opened, now))
+
+    def _fill(self, now: float) -> list[MasterEffect]:
+        """Send what was held back while its node had as much as it may hold, the oldest first (promise 7)."""
+        effects: list[MasterEffect] = []
+        while self._freed:
+            member = self.pool[self._freed.pop()]
+            for task in [task for task in member.open_tasks if task not in member.sent]:
+                effects += self._send(self._by_task(task), task, now)
+        return effects
 
     def _end_step(self, opened: _Open, ended: StepResult) -> list[MasterEffect]:
         self._let_go(ended)

@@ -255,7 +255,7 @@ class Note:
     """A line for the log."""
 
     text: str
-    level: Literal["info", "warning"] = "warning"
+    level: Literal["debug", "info", "warning"] = "warning"
 
 
 MasterEffect: TypeAlias = (

@@ -6,11 +6,28 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 from pibot_mesh.errors import ErrorCode
 from pibot_mesh.master.events import Refusal
 from pibot_mesh.master.offline import OfflineEngine
 from pibot_mesh.protocol.messages import NodeCard, Plan, Request, StepResult, WireError
+
+
+class Planner(Protocol):
+    """Makes plans from requests, and words from results."""
+
+    async def plan(self, request: Request, cards: Mapping[str, NodeCard], offline: Collection[str]) -> Plan | Refusal:
+        """A plan for *request* on the nodes of *cards*; *offline* are nodes that are known and not there."""
+
+    def answer(self, plan: Plan, results: Sequence[StepResult]) -> str:
+        """What happened, in words, from the results, in the language of the request."""
+
+    def examples(self, language: str) -> list[str]:
+        """Sentences to try."""
+
+    def close(self) -> None:
+        """Let go of what the planner holds."""
 
 
 class OfflinePlanner:

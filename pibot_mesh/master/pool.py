@@ -22,12 +22,26 @@ class Member:
     health: Mapping[str, float] = field(default_factory=dict)
     last_word: float = 0.0
     """When the last message came from it, on the core's clock."""
-    open_tasks: set[str] = field(default_factory=set)
+    open_tasks: dict[str, None] = field(default_factory=dict)
+    """Its tasks that have not ended, the oldest first."""
+    sent: set[str] = field(default_factory=set)
+    """Those of them that were sent to it."""
 
     @property
     def is_usable(self) -> bool:
         """Whether tasks can be given to it: it is online, and has shown what it can do."""
         return self.is_online and self.card is not None
+
+    def has_room_for(self, task: str) -> bool:
+        """Whether *task* may be sent: it was already, or the node does not hold as much as it may (promise 7)."""
+        if task in self.sent or self.card is None:
+            return True
+        return len(self.sent) < self.card.capacity.running + self.card.capacity.queued
+
+    def let_go(self, task: str) -> None:
+        """*task* is not the node's any more."""
+        self.open_tasks.pop(task, None)
+        self.sent.discard(task)
 
 
 class Pool:

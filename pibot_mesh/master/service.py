@@ -49,7 +49,7 @@ from pibot_mesh.master.events import (
     TaskResultSeen,
 )
 from pibot_mesh.master.ledger import Ledger
-from pibot_mesh.master.planner import OfflinePlanner
+from pibot_mesh.master.planner import OfflinePlanner, Planner
 from pibot_mesh.master.pool import MASTER, Pool
 from pibot_mesh.master.tools import mesh_tools
 from pibot_mesh.mqtt.client import Message
@@ -81,15 +81,15 @@ _LOG_ROOT: Final = logging.getLogger("pibot_mesh")
 class Master(AbstractAsyncContextManager["Master"]):
     """The master of the mesh. ``async with Master(settings) as master:`` runs it until the block ends.
 
-    *tools* are added to the master's own. Raises ConfigError for sentences that cannot be read, and StoreError where
-    the ledger cannot be opened.
+    *tools* are added to the master's own; *planner* takes the place of the offline engine. Raises ConfigError for
+    sentences that cannot be read, and StoreError where the ledger cannot be opened.
     """
 
-    def __init__(self, settings: MasterSettings, *, tools: Iterable[Tool] = ()) -> None:
+    def __init__(self, settings: MasterSettings, *, tools: Iterable[Tool] = (), planner: Planner | None = None) -> None:
         self.settings = settings
         self.boot = uuid.uuid4().hex[:12]
         self.pool = Pool()
-        self._planner = OfflinePlanner(settings.sentences)
+        self._planner = planner or OfflinePlanner(settings.sentences)
         self.tools = ToolRegistry([*mesh_tools(self.pool, self._planner.examples), *tools])
         self._topics = Topics(settings.root)
         self._link = Link(
@@ -282,7 +282,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             case Announce():
                 self._announce()
             case Note(text, level):
-                _log.log(logging.WARNING if level == "warning" else logging.INFO, "%s", text)
+                _log.log(logging.getLevelName(level.upper()), "%s", text)
 
     async def _make_plan(self, request: Request) -> None:
         try:

@@ -222,7 +222,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             case SetOutput(device, order):
                 self._set_output(device, order.value, order.for_s, order.id)
             case Note(text, level):
-                _log.log(logging.WARNING if level == "warning" else logging.INFO, "%s: %s", self.id, text)
+                _log.log(logging.getLevelName(level.upper()), "%s: %s", self.id, text)
 
     def _refuse_unstored(self, task: Task, why: StoreError) -> None:
         error = WireError(ErrorCode.STORAGE, str(why), retryable=True)
