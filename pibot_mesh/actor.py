@@ -58,6 +58,7 @@ class Actor(Generic[E, F]):
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self._in_work = 0
 
     def post(self, event: E, then: Callable[[], None] | None = None) -> bool:
         """Queue *event*; *then* is called when all that it made the core store is stored.
@@ -69,6 +70,11 @@ class Actor(Generic[E, F]):
         self._waiting.append((event, then))
         self._wake.set()
         return True
+
+    @property
+    def backlog(self) -> int:
+        """How many events wait, those being worked off included."""
+        return len(self._waiting) + self._in_work
 
     def start(self) -> None:
         """Begin to work, in a task of its own."""
@@ -103,6 +109,7 @@ class Actor(Generic[E, F]):
 
     async def _work(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        self._in_work = len(batch)
         effects: list[F] = []
         now = time.monotonic()
         for event, _ in batch:
@@ -115,6 +122,7 @@ class Actor(Generic[E, F]):
         for _, then in batch:
             if then is not None:
                 then()
+        self._in_work = 0
 
     async def _stored(self, effects: Sequence[F]) -> bool:
         """Store, however long it takes; False where the actor is stopped before it worked."""

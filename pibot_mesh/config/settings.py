@@ -68,6 +68,16 @@ class NodeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The language model. An empty *base_url* or *model* means the provider's own; without *api_key* there is none."""
+
+    provider: str = "volcengine"
+    base_url: str = ""
+    model: str = ""
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class MasterSettings:
     """The master. *sentences* are folders or files of users' own templates, read after the shipped ones."""
 
@@ -75,6 +85,7 @@ class MasterSettings:
     broker: BrokerSettings = BrokerSettings()
     state_dir: Path = Path("~/.local/state/pibot")
     sentences: tuple[Path, ...] = ()
+    model: ModelSettings = ModelSettings()
     request_timeout_s: float = 120.0
     open_requests: int = 500
     health_interval_s: float = 10.0

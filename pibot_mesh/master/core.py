@@ -141,7 +141,7 @@ class MasterCore:
         self._unsent: dict[str, Record] = {}
         self._tasks: dict[str, str] = {}
         self._forget: dict[str, list[str]] = {}
-        self._freed: set[str] = set()
+        self._freed: dict[str, None] = {}
         self._timers: Timers[tuple[str, str]] = Timers()
         for record in remembered:
             if record.reply is None:
@@ -467,7 +467,7 @@ class MasterCore:
         self._tasks.pop(current.task, None)
         if current.node is not None and current.node != MASTER:
             self.pool[current.node].let_go(current.task)
-            self._freed.add(current.node)
+            self._freed[current.node] = None
 
     # Tasks answer
 
@@ -529,7 +529,7 @@ class MasterCore:
         """Send what was held back while its node had as much as it may hold, the oldest first (promise 7)."""
         effects: list[MasterEffect] = []
         while self._freed:
-            member = self.pool[self._freed.pop()]
+            member = self.pool[self._freed.popitem()[0]]
             for task in [task for task in member.open_tasks if task not in member.sent]:
                 effects += self._send(self._by_task(task), task, now)
         return effects

@@ -193,6 +193,16 @@ class Master(AbstractAsyncContextManager["Master"]):
         """Cancel a request. Its reply still comes, and says what had been done."""
         self._post(RequestControlled(request_id, Control("cancel", reason=reason)))
 
+    @property
+    def refused(self) -> int:
+        """How many messages were refused since the start."""
+        return self._link.rejections.total
+
+    @property
+    def backlog(self) -> int:
+        """How many events wait to be worked off."""
+        return self._actor.backlog
+
     # In: MQTT messages to events
 
     def _post(self, event: MasterInput, message: Message | None = None) -> None:

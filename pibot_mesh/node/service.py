@@ -149,6 +149,16 @@ class Node(AbstractAsyncContextManager["Node"]):
             wall=time.time,
         )
 
+    @property
+    def refused(self) -> int:
+        """How many messages were refused since the start."""
+        return self._link.rejections.total
+
+    @property
+    def backlog(self) -> int:
+        """How many events wait to be worked off."""
+        return self._actor.backlog
+
     # In: MQTT messages to events
 
     def _post(self, event: NodeInput, message: Message | None = None) -> None:

@@ -1,0 +1,282 @@
+"""The devices of one node, on pins or simulated: a shell around the rules of `outputs`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from pibot_mesh.config.settings import DeviceSettings
+from pibot_mesh.config.source import Source
+from pibot_mesh.errors import ConfigError, ErrorCode, ToolError
+from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, SensorRead
+from pibot_mesh.hardware.kinds import KINDS, check, option, spec
+from pibot_mesh.hardware.outputs import Outputs, Write, rule_of, unknown_device, value_words
+from pibot_mesh.hardware.pins import InputPin, OutputPin, Pin, open_factory
+from pibot_mesh.hardware.sensors import Sensor, simulated_sensor
+from pibot_mesh.protocol.messages import Cause, DeviceSpec, OutputValue
+
+_NOUNS: Final = {"out": "output", "in": "input", "sensor": "sensor"}
+
+_log = logging.getLogger(__name__)
+
+READ_BACK_TOLERANCE: Final = 1.0
+"""Percent: drivers round a level to what their pins can do."""
+
+
+class Board:
+    """A node's outputs, inputs and sensors. Not thread-safe: everything is called in the event loop's thread.
+
+    *on_change* is told of every change, in that thread; it must not block or raise. With *simulate* nothing outside the
+    process is touched, and *seed* makes the sensors repeatable. Raises ConfigError where *devices* cannot be.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[DeviceSettings],
+        *,
+        simulate: bool,
+        on_change: Callable[[Change], None],
+        now: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        problems = check(devices, simulate=simulate)
+        if problems:
+            raise ConfigError([Source().show(problem) for problem in problems])
+        self._devices = {device.id: device for device in devices}
+        self._specs = {device.id: spec(device) for device in devices}
+        self._simulate = simulate
+        self._on_change = on_change
+        self._now = now
+        self._outputs = Outputs(rule_of(device) for device in self._of("out"))
+        self._sensors: dict[str, Sensor] = {
+            device.id: simulated_sensor(device, now, seed) for device in self._of("sensor")
+        }
+        self._readings: dict[str, Mapping[str, float]] = {}
+        self._factory: Any = None
+        self._output_pins: dict[str, OutputPin] = {}
+        self._input_pins: dict[str, InputPin] = {}
+        self._polls: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def specs(self) -> tuple[DeviceSpec, ...]:
+        """The devices as the node's card shows them, in the order of the configuration."""
+        return tuple(self._specs.values())
+
+    async def start(self) -> None:
+        """Take the pins, set every output to its initial value, report every state, and begin to read the sensors.
+
+        Raises ConfigError where a pin cannot be had; nothing is on, and no pin is held, then.
+        """
+        assert self._loop is None, "the board runs already"
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._take_pins()
+            for write in self._outputs.begin():
+                self._write(write)
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, ToolError):
+                raise ConfigError([f"devices: {error}"]) from error
+            raise
+        for device, pin in self._input_pins.items():
+            self._on_change(InputChanged(device, pin.read()))
+        self._polls = [self._loop.create_task(self._poll(device)) for device in self._of("sensor")]
+
+    async def stop(self) -> None:
+        """Set every output to its safe value first, then let go of all pins. May be called twice or without a start."""
+        if self._loop is None:
+            return
+        self._try_all(self._outputs.make_safe(Cause(by="safety", reason="the node stops")))
+        self._loop = None
+        polls, self._polls = self._polls, []
+        for poll in polls:
+            poll.cancel()
+        self._release_pins()
+        await asyncio.gather(*polls, return_exceptions=True)
+
+    def set(self, device: str, value: OutputValue, *, cause: Cause, for_s: float | None = None) -> OutputValue:
+        """Set an output, and return what its pin reads then. After *for_s* seconds it goes to its safe value.
+
+        Raises ToolError as `Outputs.set` does, and where the pin cannot be set or does not read what was set.
+        """
+        self._check_direction(device, "out")
+        for write in self._outputs.set(device, value, cause=cause, for_s=for_s, now=self._now()):
+            self._arm()
+            self._write(write)
+        return self.state(device)
+
+    def hold(self, held: bool, cause: Cause) -> None:
+        """The emergency stop: every output goes to its safe value, and `set` refuses until ``hold(False)``.
+
+        May be called before `start`; the outputs are safe then instead of at their initial values.
+        """
+        self._try_all(self._outputs.hold(held, cause))
+
+    def make_safe(self, cause: Cause) -> None:
+        """Every output goes to its safe value. One that cannot be set does not keep the others from it."""
+        self._try_all(self._outputs.make_safe(cause))
+
+    def state(self, device: str) -> OutputValue:
+        """The state of an output as read back when it was set; of an input as its pin reads now. Raises ToolError."""
+        if device in self._input_pins:
+            return self._input_pins[device].read()
+        states = self._outputs.states
+        if device not in states:
+            raise unknown_device(device, "output or input", (*states, *self._input_pins))
+        return states[device][0]
+
+    def outputs(self) -> Mapping[str, tuple[OutputValue, Cause]]:
+        """Every output's state, and what set it last."""
+        return self._outputs.states
+
+    def inputs(self) -> Mapping[str, OutputValue]:
+        """Every input's state, as its pin reads now."""
+        return {device: pin.read() for device, pin in self._input_pins.items()}
+
+    async def read(self, device: str) -> dict[str, float]:
+        """Read a sensor now: quantity → number. Raises ToolError where it is none, or does not answer."""
+        self._check_direction(device, "sensor")
+        values = await self._sensors[device].read()
+        self._readings[device] = values
+        self._on_change(SensorRead(device, values))
+        return dict(values)
+
+    def readings(self) -> Mapping[str, Mapping[str, float]]:
+        """What each sensor gave last; a sensor that never answered is missing."""
+        return dict(self._readings)
+
+    def simulated_pin(self, device: str) -> Pin:
+        """The simulated pin of a device, to press a button or look at a lamp. Only while the board runs simulated."""
+        assert self._simulate, "only simulated pins can be driven"
+        pin: Pin = self._factory.pin(self._devices[device].pin)
+        return pin
+
+    # --- Pins ---
+
+    def _of(self, direction: str) -> Iterable[DeviceSettings]:
+        return [device for device in self._devices.values() if KINDS[device.kind].direction == direction]
+
+    def _take_pins(self) -> None:
+        if not any(KINDS[device.kind].needs_pin for device in self._devices.values()):
+            return
+        self._factory = open_factory(simulate=self._simulate)
+        for device in self._of("out"):
+            with _pin_errors(device):
+                safe = self._outputs.rule(device.id).safe
+                self._output_pins[device.id] = OutputPin(device, self._factory, safe)
+        for device in self._of("in"):
+            with _pin_errors(device):
+                changed = functools.partial(self._hand_over, device)
+                self._input_pins[device.id] = InputPin(device, self._factory, changed)
+
+    def _release_pins(self) -> None:
+        for input_pin in self._input_pins.values():
+            input_pin.close()
+        for output_pin in self._output_pins.values():
+            output_pin.close()
+        self._input_pins.clear()
+        self._output_pins.clear()
+        if self._factory is not None:
+            self._factory.close()
+            self._factory = None
+
+    def _write(self, write: Write) -> None:
+        """Set a pin, read it back, report it. Raises ToolError where it cannot be set or reads something else."""
+        name, pin = self._specs[write.device].name, self._output_pins[write.device]
+        try:
+            pin.write(write.value)
+            reads = pin.read()
+        except Exception as error:  # drivers raise what they like
+            raise ToolError(f"{name} could not be set: {error}", retryable=True) from error
+        self._on_change(self._outputs.confirm(write, reads))
+        if abs(reads - write.value) > READ_BACK_TOLERANCE * self._specs[write.device].dimmable:
+            wiring = f"check what is wired to GPIO {self._devices[write.device].pin}"
+            raise ToolError(
+                f"{name} was set to {value_words(write.value)}, but its pin reads {value_words(reads)}: {wiring}"
+            )
+
+    def _try_all(self, writes: Iterable[Write]) -> None:
+        for write in writes:
+            if write.device not in self._output_pins:
+                continue
+            try:
+                self._write(write)
+            except ToolError as error:
+                _log.error("%s", error)
+        self._arm()
+
+    # --- Time ---
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wake_at = self._outputs.wake_at()
+        if wake_at is not None and self._loop is not None:
+            self._timer = self._loop.call_later(max(0.0, wake_at - self._now()), self._expire)
+
+    def _expire(self) -> None:
+        self._try_all(self._outputs.expire(self._now()))
+
+    async def _poll(self, device: DeviceSettings) -> None:
+        interval_s = float(str(option(device, "interval_s")))
+        is_answering = True
+        while True:
+            try:
+                await self.read(device.id)
+                is_answering = True
+            except ToolError as error:
+                if is_answering:
+                    _log.warning("%s does not answer: %s", self._specs[device.id].name, error)
+                is_answering = False
+            await asyncio.sleep(interval_s)
+
+    # --- Inputs ---
+
+    def _hand_over(self, device: DeviceSettings, is_on: bool) -> None:
+        """Called in the driver's thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._input_changed, device, is_on)
+
+    def _input_changed(self, device: DeviceSettings, is_on: bool) -> None:
+        words = KINDS[device.kind].words
+        if self._loop is None or words is None:
+            return
+        self._on_change(InputChanged(device.id, is_on))
+        self._on_change(InputEvent(device.id, words.on_event if is_on else words.off_event))
+
+    def _check_direction(self, device: str, wanted: str) -> None:
+        if self._loop is None:
+            raise ToolError("the node's devices are not running", retryable=True)
+        known = self._specs.get(device)
+        if known is None:
+            raise unknown_device(device, _NOUNS[wanted], [device.id for device in self._of(wanted)])
+        if known.direction != wanted:
+            text = f"{known.name} is no {_NOUNS[wanted]}, it is a device of kind {known.kind}"
+            raise ToolError(text, code=ErrorCode.BAD_ARGUMENTS)
+
+
+@contextlib.contextmanager
+def _pin_errors(device: DeviceSettings) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # drivers raise what they like
+        raise ConfigError([f"devices.{device.id}.pin: GPIO {device.pin} cannot be used: {error}"]) from error
+
+
+def default_simulated_devices() -> tuple[DeviceSettings, ...]:
+    """What a node has that was given none and is simulated: a fan, a lamp, a button, a motion and a climate sensor."""
+    return (
+        DeviceSettings("fan", "switch", 17, "fan"),
+        DeviceSettings("lamp", "light", 18, "lamp"),
+        DeviceSettings("button", "button", 22, "button"),
+        DeviceSettings("motion", "motion", 23, "motion"),
+        DeviceSettings("climate", "climate", None, "climate"),
+    )

@@ -1,0 +1,1 @@
+"""The tools that every node has: its devices (`devices`) and its own condition (`system`)."""

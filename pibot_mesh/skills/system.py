@@ -1,0 +1,123 @@
+"""How the machine is: memory, load, temperature, disk, Wi-Fi. Standard library only; what is not there is left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from pibot_mesh.agent.tools import Tool, ToolContext
+from pibot_mesh.protocol.codec import JSON
+from pibot_mesh.protocol.messages import Output, ToolSpec
+from pibot_mesh.skills.devices import seconds_words
+
+_MIB: Final = 1024 * 1024
+
+
+def read_health(root: Path = Path("/")) -> dict[str, float]:
+    """The machine's condition as flat numbers; each has its unit in its name (``_mb`` is MiB). Never raises.
+
+    ``mem_free_mb`` is what programs could still get (MemAvailable), ``rss_mb`` what this process holds, ``load1`` the
+    load average of one minute, ``disk_free_mb`` what is free where *root* is.
+    """
+    memory = _table(root / "proc/meminfo")
+    numbers = {
+        "uptime_s": _first_number(_text(root / "proc/uptime")),
+        "load1": _first_number(_text(root / "proc/loadavg")),
+        "mem_total_mb": _mib(memory.get("MemTotal")),
+        "mem_free_mb": _mib(memory.get("MemAvailable")),
+        "rss_mb": _mib(_table(root / "proc/self/status").get("VmRSS")),
+        "disk_free_mb": _disk_free(root),
+        "cpu_temp_c": _cpu_temperature(root / "sys/class/thermal"),
+        "rssi_dbm": _signal(_text(root / "proc/net/wireless")),
+    }
+    return {name: round(number, 2) for name, number in numbers.items() if number is not None}
+
+
+def system_tools() -> list[Tool]:
+    """``system_status``: the machine's condition."""
+    parameters = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    description = "How this machine is: uptime, load, memory, disk, CPU temperature, Wi-Fi signal."
+    return [Tool(ToolSpec("system_status", description, parameters, timeout_s=10.0), _system_status)]
+
+
+async def _system_status(args: Mapping[str, JSON], context: ToolContext) -> Output:  # noqa: ARG001 - a tool's signature
+    health = read_health()
+    return Output(_health_words(health), health)
+
+
+def _health_words(health: Mapping[str, float]) -> str:
+    parts: list[str] = []
+    if "uptime_s" in health:
+        parts.append(f"up {_uptime_words(health['uptime_s'])}")
+    if "load1" in health:
+        parts.append(f"load {health['load1']:g}")
+    if "mem_free_mb" in health and "mem_total_mb" in health:
+        parts.append(f"{health['mem_free_mb']:.0f} of {health['mem_total_mb']:.0f} MB memory free")
+    if "disk_free_mb" in health:
+        parts.append(f"{health['disk_free_mb']:.0f} MB disk free")
+    if "cpu_temp_c" in health:
+        parts.append(f"CPU at {health['cpu_temp_c']:.0f} °C")
+    if "rssi_dbm" in health:
+        parts.append(f"Wi-Fi at {health['rssi_dbm']:.0f} dBm")
+    return ", ".join(parts) or "nothing about this machine can be read"
+
+
+def _uptime_words(uptime_s: float) -> str:
+    """To the unit that matters: ``3 days``, ``5 hours``, ``12 minutes``."""
+    size = next((size for size in (86_400, 3600, 60) if uptime_s >= 2 * size), 1)
+    return seconds_words(uptime_s // size * size)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _table(path: Path) -> dict[str, str]:
+    """``Name:   value`` lines."""
+    pairs = (line.split(":", 1) for line in _text(path).splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def _first_number(text: str | None) -> float | None:
+    try:
+        return float((text or "").split()[0])
+    except (IndexError, ValueError):
+        return None
+
+
+def _mib(kib: str | None) -> float | None:
+    number = _first_number(kib)
+    return None if number is None else number / 1024
+
+
+def _disk_free(path: Path) -> float | None:
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize / _MIB
+
+
+def _cpu_temperature(thermal: Path) -> float | None:
+    """The zone of the CPU where one is named so (``cpu-thermal`` on a Pi), else the first."""
+    zones = sorted(thermal.glob("thermal_zone*"))
+    zones.sort(key=lambda zone: "cpu" not in _text(zone / "type").lower())
+    for zone in zones:
+        millidegrees = _first_number(_text(zone / "temp"))
+        if millidegrees is not None:
+            return millidegrees / 1000
+    return None
+
+
+def _signal(table: str) -> float | None:
+    """The signal level of the first interface in ``/proc/net/wireless``: its fourth column."""
+    for line in table.splitlines()[2:]:
+        columns = line.split()
+        if len(columns) > 3:
+            return _first_number(columns[3])
+    return None

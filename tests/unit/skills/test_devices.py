@@ -1,0 +1,231 @@
+"""The tools for devices, through the registry, on mock pins."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+
+from pibot_mesh.agent.tools import ToolContext, ToolRegistry
+from pibot_mesh.config.settings import DeviceSettings
+from pibot_mesh.errors import ErrorCode, ToolError
+from pibot_mesh.hardware.board import Board, default_simulated_devices
+from pibot_mesh.protocol.codec import JSON
+from pibot_mesh.protocol.messages import Cause, Output
+from pibot_mesh.skills.devices import device_tools, seconds_words
+
+CONTEXT = ToolContext(task="t1", request="r1")
+
+
+@pytest.fixture
+async def board() -> AsyncIterator[Board]:
+    """A running board with the devices that a simulated node has by default, and a contact."""
+    devices = (*default_simulated_devices(), DeviceSettings("door", "contact", 24, "back door", "hall"))
+    board = Board(devices, simulate=True, on_change=lambda _: None, seed=1)
+    await board.start()
+    yield board
+    await board.stop()
+
+
+async def call(board: Board, name: str, **args: JSON) -> Output:
+    """Call a tool as a task does."""
+    return await ToolRegistry(device_tools(board)).call(name, args, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("args", "text", "value"),
+    [
+        ({"device": "fan", "value": "ON"}, "fan is on", "ON"),
+        ({"device": "fan", "value": "OFF"}, "fan is off", "OFF"),
+        ({"device": "lamp", "value": 40}, "lamp is at 40 %", 40),
+        ({"device": "lamp", "value": 33.5}, "lamp is at 33.5 %", 33.5),
+        ({"device": "lamp", "value": "ON"}, "lamp is at 100 %", 100),
+        ({"device": "lamp", "value": 0}, "lamp is off", 0),
+    ],
+)
+async def test_output_set_answers_what_was_read_back(
+    board: Board, args: Mapping[str, JSON], text: str, value: JSON
+) -> None:
+    """In words for people and as data for later steps."""
+    output = await call(board, "output_set", **args)
+    assert output == Output(text, {"device": args["device"], "name": args["device"], "value": value})
+    assert (await call(board, "output_get", device=args["device"])).text == text
+
+
+async def test_output_set_says_for_how_long(board: Board) -> None:
+    """And who asked for it is known."""
+    output = await call(board, "output_set", device="fan", value="ON", for_s=600)
+    assert output.text == "fan is on for 10 minutes"
+    assert output.data == {"device": "fan", "name": "fan", "value": "ON", "for_s": 600}
+    assert board.outputs()["fan"] == (True, Cause(by="task", id="t1", request="r1"))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"device": "fan"},
+        {"value": "ON"},
+        {"device": "button", "value": "ON"},
+        {"device": "fan", "value": "toggle"},
+        {"device": "fan", "value": True},
+        {"device": "lamp", "value": 101},
+        {"device": "lamp", "value": -1},
+        {"device": "fan", "value": 50},
+        {"device": "fan", "value": "ON", "for_s": 0},
+        {"device": "fan", "value": "ON", "for_s": 1e9},
+        {"device": "fan", "value": "OFF", "for_s": 60},
+        {"device": "fan", "value": "ON", "extra": 1},
+    ],
+)
+async def test_output_set_refuses_what_does_not_fit(board: Board, args: Mapping[str, JSON]) -> None:
+    """And nothing moves."""
+    before = board.outputs()
+    with pytest.raises(ToolError) as caught:
+        await call(board, "output_set", **args)
+    assert caught.value.code == ErrorCode.BAD_ARGUMENTS
+    assert board.outputs() == before
+
+
+async def test_output_set_is_refused_while_the_stop_holds(board: Board) -> None:
+    """With a code of its own."""
+    board.hold(True, Cause(by="stop"))
+    with pytest.raises(ToolError) as caught:
+        await call(board, "output_set", device="fan", value="ON")
+    assert caught.value.code == ErrorCode.STOPPED
+
+
+async def test_inputs_answer_in_the_words_of_their_kind(board: Board) -> None:
+    """A button is pressed, a door is open."""
+    board.simulated_pin("button").drive_low()
+    assert await call(board, "input_read", device="button") == Output(
+        "button is pressed", {"device": "button", "name": "button", "value": "ON", "state": "pressed"}
+    )
+    assert (await call(board, "input_read", device="motion")).text == "motion is seeing no motion"
+    board.simulated_pin("door").drive_low()
+    assert (await call(board, "input_read", device="door")).text == "back door is closed"
+
+
+async def test_a_sensor_is_read_now(board: Board) -> None:
+    """All that it measures, or one quantity, with units."""
+    output = await call(board, "sensor_read", device="climate")
+    values = board.readings()["climate"]
+    assert output.data == {
+        "device": "climate",
+        "name": "climate",
+        "values": values,
+        "units": {"temperature": "°C", "humidity": "%"},
+    }
+    assert output.text == f"climate: temperature {values['temperature']:g} °C, humidity {values['humidity']:g} %"
+    output = await call(board, "sensor_read", device="climate", measure="humidity")
+    assert output.data["units"] == {"humidity": "%"}
+    assert set(output.data["values"]) == {"humidity"}
+
+
+async def test_a_sensor_is_not_asked_for_what_it_does_not_measure() -> None:
+    """Where another sensor of the node does."""
+    devices = [DeviceSettings("air", "temperature"), DeviceSettings("sky", "light_level")]
+    board = Board(devices, simulate=True, on_change=lambda _: None)
+    await board.start()
+    with pytest.raises(ToolError, match="sky does not measure temperature, only illuminance"):
+        await call(board, "sensor_read", device="sky", measure="temperature")
+    await board.stop()
+
+
+@pytest.fixture
+async def two_sensors() -> AsyncIterator[Board]:
+    """A board with sensors alone."""
+    devices = [DeviceSettings("air", "temperature"), DeviceSettings("sky", "light_level")]
+    board = Board(devices, simulate=True, on_change=lambda _: None)
+    await board.start()
+    yield board
+    await board.stop()
+
+
+async def test_all_sensors_are_read_at_once(two_sensors: Board) -> None:
+    """One answer with all of them."""
+    output = await call(two_sensors, "sensor_read_all")
+    assert output.data == {
+        "sensors": two_sensors.readings(),
+        "units": {"temperature": "°C", "illuminance": "lx"},
+    }
+    assert "; sky: illuminance" in output.text
+
+
+async def test_one_dead_sensor_does_not_hide_the_others(two_sensors: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named; where all are dead, that is an error."""
+    read = two_sensors.read
+    dead = {"sky"}
+
+    async def read_some(device: str) -> dict[str, float]:
+        if device in dead:
+            raise ToolError("no answer")
+        return await read(device)
+
+    monkeypatch.setattr(two_sensors, "read", read_some)
+    output = await call(two_sensors, "sensor_read_all")
+    assert set(output.data["sensors"]) == {"air"}
+    assert output.data["failed"] == {"sky": "no answer"}
+    assert output.text.endswith("sky could not be read: no answer")
+    dead.add("air")
+    with pytest.raises(ToolError, match="air could not be read: no answer; sky could not be read: no answer"):
+        await call(two_sensors, "sensor_read_all")
+
+
+async def test_a_bug_in_a_sensor_is_not_taken_for_a_dead_one(
+    two_sensors: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only ToolError is an answer."""
+
+    async def read(device: str) -> dict[str, float]:
+        raise KeyError(device)
+
+    monkeypatch.setattr(two_sensors, "read", read)
+    with pytest.raises(KeyError):
+        await call(two_sensors, "sensor_read_all")
+
+
+def names(*devices: DeviceSettings) -> list[str]:
+    """The tools of a node with these devices."""
+    board = Board(devices, simulate=True, on_change=lambda _: None)
+    return [tool.spec.name for tool in device_tools(board)]
+
+
+def test_a_node_has_tools_for_what_it_has() -> None:
+    """A card that offers what is not there misleads planners."""
+    assert names() == []
+    assert names(DeviceSettings("fan", "switch", 4)) == ["output_set", "output_get"]
+    assert names(DeviceSettings("b", "button", 4)) == ["input_read"]
+    assert names(DeviceSettings("c", "climate")) == ["sensor_read", "sensor_read_all"]
+
+
+def test_only_setting_an_output_acts_and_may_not_be_repeated() -> None:
+    """The effects on the card, by which plans are allowed and retried."""
+    board = Board(default_simulated_devices(), simulate=True, on_change=lambda _: None)
+    for tool in device_tools(board):
+        acts = tool.spec.name == "output_set"
+        assert (tool.spec.effect, tool.spec.safe_to_retry) == ("actuate" if acts else "read", not acts)
+        assert tool.spec.parameters["additionalProperties"] is False
+
+
+def test_a_switch_alone_offers_no_percent() -> None:
+    """The schema says ON and OFF only."""
+    board = Board([DeviceSettings("fan", "switch", 4)], simulate=True, on_change=lambda _: None)
+    assert device_tools(board)[0].spec.parameters["properties"]["value"]["enum"] == ["ON", "OFF"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (600, "10 minutes"),
+        (60, "1 minute"),
+        (90, "90 seconds"),
+        (3600, "1 hour"),
+        (172800, "2 days"),
+        (1, "1 second"),
+        (0.5, "0.5 seconds"),
+        (0, "0 seconds"),
+    ],
+)
+def test_a_duration_in_words(seconds: float, words: str) -> None:
+    """In the largest unit that says it in a whole number."""
+    assert seconds_words(seconds) == words

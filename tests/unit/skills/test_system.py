@@ -1,0 +1,112 @@
+"""How the machine is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pibot_mesh.agent.tools import ToolRegistry
+from pibot_mesh.protocol.messages import encode_health
+from pibot_mesh.skills.system import read_health, system_tools
+
+FILES = {
+    "proc/uptime": "266461.10 900000.00\n",
+    "proc/loadavg": "0.42 0.30 0.20 1/100 999\n",
+    "proc/meminfo": "MemTotal:         437248 kB\nMemFree:           12000 kB\nMemAvailable:     312320 kB\n",
+    "proc/self/status": "Name:\tpython\nVmRSS:\t   32768 kB\n",
+    "proc/net/wireless": (
+        "Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n"
+        " face | tus | link level noise |  nwid  crypt   frag  retry   misc | beacon | 22\n"
+        " wlan0: 0000   55.  -55.  -256        0      0      0      0      0        0\n"
+    ),
+    "sys/class/thermal/thermal_zone0/type": "gpu-thermal\n",
+    "sys/class/thermal/thermal_zone0/temp": "61000\n",
+    "sys/class/thermal/thermal_zone1/type": "cpu-thermal\n",
+    "sys/class/thermal/thermal_zone1/temp": "48312\n",
+}
+
+
+@pytest.fixture
+def pi(tmp_path: Path) -> Path:
+    """The files of a Pi Zero."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_a_pi_tells_all_its_numbers(pi: Path) -> None:
+    """In the units of their names."""
+    health = read_health(pi)
+    assert health.pop("disk_free_mb") > 0
+    assert health == {
+        "uptime_s": 266461.1,
+        "load1": 0.42,
+        "mem_total_mb": 427.0,
+        "mem_free_mb": 305.0,
+        "rss_mb": 32.0,
+        "cpu_temp_c": 48.31,
+        "rssi_dbm": -55.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "missing"),
+    [
+        ("proc/uptime", "", "uptime_s"),
+        ("proc/loadavg", "none", "load1"),
+        ("proc/net/wireless", "one\ntwo\n", "rssi_dbm"),
+        ("proc/net/wireless", "one\ntwo\nwlan0: 0000\n", "rssi_dbm"),
+        ("proc/meminfo", "MemTotal: 437248 kB\n", "mem_free_mb"),
+        ("proc/self/status", "no colon here", "rss_mb"),
+    ],
+)
+def test_a_number_that_cannot_be_read_is_left_out(pi: Path, file: str, text: str, missing: str) -> None:
+    """And the others stay."""
+    everything = set(read_health(pi))
+    (pi / file).write_text(text)
+    assert everything - set(read_health(pi)) == {missing}
+
+
+def test_a_machine_without_such_files_has_no_numbers(tmp_path: Path) -> None:
+    """And no error."""
+    assert read_health(tmp_path / "nowhere") == {}
+
+
+def test_without_a_zone_of_the_cpu_the_first_that_answers_counts(pi: Path) -> None:
+    """Some boards name them otherwise."""
+    (pi / "sys/class/thermal/thermal_zone1/temp").unlink()
+    assert read_health(pi)["cpu_temp_c"] == 61.0
+
+
+async def test_system_status_says_it_in_words_and_numbers() -> None:
+    """On the machine that runs the test; its data can go out as health."""
+    output = await ToolRegistry(system_tools()).call("system_status", {})
+    assert output.text.startswith("up ")
+    assert "MB memory free" in output.text
+    assert output.data["rss_mb"] > 1
+    assert encode_health(output.data)
+
+
+@pytest.mark.parametrize(
+    ("uptime", "words"),
+    [("266461.1", "up 3 days"), ("7300", "up 2 hours"), ("130", "up 2 minutes"), ("5.7", "up 5 seconds")],
+)
+async def test_the_words_name_what_matters(pi: Path, monkeypatch: pytest.MonkeyPatch, uptime: str, words: str) -> None:
+    """A whole sentence, as the answer to a person."""
+    (pi / "proc/uptime").write_text(uptime)
+    health = read_health(pi) | {"disk_free_mb": 5000.0}
+    monkeypatch.setattr("pibot_mesh.skills.system.read_health", lambda: health)
+    output = await ToolRegistry(system_tools()).call("system_status", {})
+    assert output.text == (
+        f"{words}, load 0.42, 305 of 427 MB memory free, 5000 MB disk free, CPU at 48 °C, Wi-Fi at -55 dBm"
+    )
+    assert output.data == health
+
+
+async def test_nothing_known_is_said_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty answer would look like a fault."""
+    monkeypatch.setattr("pibot_mesh.skills.system.read_health", dict)
+    output = await ToolRegistry(system_tools()).call("system_status", {})
+    assert output.text == "nothing about this machine can be read"
