@@ -1,0 +1,1 @@
+"""The connection to the broker, and the two brokers that the mesh can bring along."""
