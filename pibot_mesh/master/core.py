@@ -493,7 +493,7 @@ class MasterCore:
 
     def _task_rejected(self, opened: _Open, current: StepResult, event: Event, now: float) -> list[MasterEffect]:
         error = _error_of(event)
-        if error.code == ErrorCode.BUSY and current.task is not None:
+        if error.retryable and current.task is not None:
             tries = opened.tries.get(current.task, 1)
             self._timers.set(("send", current.task), now + resend_delay(min(tries, 5), self._jitter))
             return []

@@ -212,7 +212,12 @@ class Master(AbstractAsyncContextManager["Master"]):
             self._link.rejections.add(message.topic if message else "-", "too much waits to be worked off")
 
     def _receive(self, address: Address, message: Message) -> None:
-        self._post(self._read(address, message), message)
+        event = self._read(address, message)
+        if self._actor.stuck is not None and isinstance(event, RequestArrived):
+            self._refuse_unstored(event.request, event.origin)
+            self._link.ack(message)
+            return
+        self._post(event, message)
 
     def _read(self, address: Address, message: Message) -> MasterInput:
         payload = message.payload
@@ -254,8 +259,6 @@ class Master(AbstractAsyncContextManager["Master"]):
             base64.b64encode(message.correlation).decode() if message.correlation else None,
             message.mid if is_plain and message.qos else None,
         )
-        if self._actor.stuck is not None:
-            self._refuse_unstored(request, origin)
         known = None if self._core.knows(request.id) else self._ledger.find(request.id)
         return RequestArrived(request, origin, message.retain, message.dup, known)
 

@@ -42,7 +42,7 @@ from pibot_mesh.node.events import (
     ToolEnded,
 )
 from pibot_mesh.protocol.codec import JSON, to_dict
-from pibot_mesh.protocol.fit import fit_result
+from pibot_mesh.protocol.fit import cut_middle, fit_result
 from pibot_mesh.protocol.messages import (
     Capacity,
     Control,
@@ -68,6 +68,8 @@ MAX_UNFORGOTTEN = 500
 """Results that the master has not yet taken; a node that holds more takes no more tasks."""
 MAX_FORGOTTEN = 5_000
 """Ids of finished tasks that are kept to recognise a late copy."""
+_REFUSAL_BYTES = 4_000
+"""What is said of a refused task: its violations can be as long as the task."""
 MAX_ORDER_IDS = 256
 """Ids of output orders that are kept to obey each once."""
 
@@ -78,7 +80,6 @@ class _Run:
 
     arrived_at: float
     started_at: float | None = None
-    is_announced: bool = False
     seq: int = 0
     ending: WireError | None = None
     """Why the tool was told to end."""
@@ -163,10 +164,10 @@ class NodeCore:
                 return self._task_arrived(task, is_retained, now)
             case TaskMalformed(error):
                 return self._task_malformed(error)
-            case TaskControlled(task_id, control):
-                return self._task_controlled(task_id, control, now)
-            case NodeControlled(control):
-                return self._node_controlled(control)
+            case TaskControlled(task_id, control, is_retained):
+                return self._task_controlled(task_id, control, is_retained, now)
+            case NodeControlled(control, is_retained):
+                return self._node_controlled(control, is_retained)
             case ToolEnded():
                 return self._tool_ended(event, now)
             case Connected():
@@ -209,13 +210,16 @@ class NodeCore:
 
     def _task_arrived(self, task: Task, is_retained: bool, now: float) -> list[NodeEffect]:
         if is_retained:
-            return [Note(f"task {task.id} was refused: it came as a retained message, which may be from long ago")]
+            return [_refused_retained(f"task {task.id}")]
         if task.attempt <= self._forgotten.get(task.id, 0):
             return [Note(f"task {task.id} came again after its result was taken: ignored", "info")]
         entry = self._entries.get(task.id)
         if entry is not None and not self._is_new_attempt(entry, task):
             return self._known_again(entry, task, now)
         refusal = self._refusal(task)
+        if refusal is not None and refusal.code == ErrorCode.STOPPED:
+            # Remembered, so that a late copy does not run when the stop has been cleared.
+            return self._end(Entry(task, "queued"), State.REJECTED, error=refusal, now=now)
         if refusal is not None:
             return [self._rejection(task.id, task.attempt, refusal)]
         self._runs[task.id] = _Run(arrived_at=now)
@@ -249,7 +253,6 @@ class NodeCore:
             effects.append(self._save(entry))
         if entry.result is not None:
             return effects + self._send_result(task.id, now)
-        self._runs[task.id].is_announced = False
         return effects + self._announce(task.id)
 
     def _refusal(self, task: Task) -> WireError | None:
@@ -275,7 +278,8 @@ class NodeCore:
         return [self._rejection(error.id, None, WireError(error.code, str(error)))]
 
     def _rejection(self, task_id: str, attempt: int | None, error: WireError) -> NodeEffect:
-        data: dict[str, JSON] = {"error": to_dict(error)}
+        shorter = replace(error, message=cut_middle(error.message, _REFUSAL_BYTES))
+        data: dict[str, JSON] = {"error": to_dict(shorter)}
         if attempt is not None:
             data["attempt"] = attempt
         return SendEvent(task_id, Event(task_id, "task_rejected", self._boot, 0, self._wall(), data))
@@ -286,13 +290,11 @@ class NodeCore:
         self._runs[task.id].started_at = now
         self._timers.cancel(("ttl", task.id))
         self._timers.set(("timeout", task.id), now + task.timeout_s)
-        return [self._save(Entry(task, "running")), StartTool(task)]
+        by = self._runs[task.id].arrived_at + task.ttl_s
+        return [self._save(Entry(task, "running")), StartTool(task, by)]
 
     def _announce(self, task_id: str) -> list[NodeEffect]:
         run, entry = self._runs[task_id], self._entries[task_id]
-        if run.is_announced:
-            return []
-        run.is_announced = True
         self._timers.cancel(("announce", task_id))
         data = {"attempt": entry.task.attempt, "running": run.started_at is not None}
         event = Event(task_id, "task_accepted", self._boot, run.seq, self._wall(), data)
@@ -303,7 +305,7 @@ class NodeCore:
         run = self._runs.get(ended.task)
         if run is None:
             return [Note(f"the tool of task {ended.task} ended after it was left behind", "info")]
-        if run.ending is not None and ended.state is not State.COMPLETED:
+        if run.ending is not None and ended.state not in (State.COMPLETED, State.UNKNOWN):
             state: TaskOutcome = State.CANCELED if run.ending.code == ErrorCode.CANCELED else State.FAILED
             effects = self._end(self._entries[ended.task], state, error=run.ending, now=now)
         else:
@@ -337,7 +339,12 @@ class NodeCore:
         """Begin what waits, as far as there is room."""
         effects: list[NodeEffect] = []
         while self._queue and self.running < self._capacity.running:
-            effects += self._begin(self._entries[self._queue.popleft()].task, now)
+            task = self._entries[self._queue[0]].task
+            if now >= self._runs[task.id].arrived_at + task.ttl_s:
+                effects += self._expire(task.id, now)
+                continue
+            self._queue.popleft()
+            effects += self._begin(task, now)
         return effects
 
     def _end(
@@ -362,7 +369,7 @@ class NodeCore:
                 state,
                 output,
                 error,
-                tool_calls=self._calls(task, state, has_run=entry.phase == "running"),
+                tool_calls=self._calls(entry, state),
                 timing=_timing(run, now),
                 boot=self._boot,
                 seq=run.seq if run else 0,
@@ -372,11 +379,11 @@ class NodeCore:
         self._resends[task.id] = 0
         return [self._save(Entry(task, "ended", result)), *self._send_result(task.id, now)]
 
-    def _calls(self, task: Task, state: TaskOutcome, *, has_run: bool) -> tuple[ToolCall, ...]:
-        if not has_run or task.tool is None:
+    def _calls(self, entry: Entry, state: TaskOutcome) -> tuple[ToolCall, ...]:
+        if entry.phase == "queued" or state is State.REJECTED or entry.task.tool is None:
             return ()
         ok = None if state is State.UNKNOWN else state is State.COMPLETED
-        return (ToolCall(task.tool, task.args, ok, self._effect(task)),)
+        return (ToolCall(entry.task.tool, entry.task.args, ok, self._effect(entry.task)),)
 
     # Results go out, until the master has them
 
@@ -403,7 +410,9 @@ class NodeCore:
 
     # Orders about tasks, the node and its outputs
 
-    def _task_controlled(self, task_id: str, control: Control, now: float) -> list[NodeEffect]:
+    def _task_controlled(self, task_id: str, control: Control, is_retained: bool, now: float) -> list[NodeEffect]:
+        if is_retained:
+            return [_refused_retained(f"{control.action} for task {task_id}")]
         if task_id not in self._runs:
             return [Note(f"{control.action} for task {task_id}, which does not run here: ignored", "info")]
         if control.action != "cancel":
@@ -417,7 +426,9 @@ class NodeCore:
         state: TaskOutcome = State.CANCELED if why.code == ErrorCode.CANCELED else State.REJECTED
         return self._end(self._entries[task_id], state, error=why, now=now)
 
-    def _node_controlled(self, control: Control) -> list[NodeEffect]:
+    def _node_controlled(self, control: Control, is_retained: bool) -> list[NodeEffect]:
+        if is_retained:
+            return [_refused_retained(control.action)]
         match control.action:
             case "forget":
                 return self._forget(control.tasks)
@@ -435,7 +446,8 @@ class NodeCore:
             del self._entries[task_id]
             self._resends.pop(task_id, None)
             self._timers.cancel(("resend", task_id))
-        self._forgotten.update(attempts)
+            self._forgotten[task_id] = entry.task.attempt
+            self._forgotten.move_to_end(task_id)
         while len(self._forgotten) > MAX_FORGOTTEN:
             self._forgotten.popitem(last=False)
         return [Forgotten(attempts)] if attempts else []
@@ -453,7 +465,7 @@ class NodeCore:
 
     def _output_ordered(self, device: str, order: OutputSet, is_retained: bool) -> list[NodeEffect]:
         if is_retained:
-            return [Note(f"an order for {device} was refused: it was retained, and may be from long ago")]
+            return [_refused_retained(f"an order for {device}")]
         if order.id is not None:
             if order.id in self._orders:
                 return []
@@ -472,6 +484,10 @@ class NodeCore:
     def _effect(self, task: Task) -> ToolEffect:
         """The effect of the task's tool; the gravest where the tool has gone."""
         return self._tools[task.tool].spec.effect if task.tool and task.tool in self._tools else "actuate"
+
+
+def _refused_retained(what: str) -> Note:
+    return Note(f"{what} was refused: it came as a retained message, which may be from long ago")
 
 
 def _timing(run: _Run | None, now: float) -> Timing:

@@ -52,6 +52,7 @@ class TaskControlled:
 
     task: str
     control: Control
+    is_retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class NodeControlled:
     """A Control for the node."""
 
     control: Control
+    is_retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,13 @@ class SaveStop:
 
 @dataclass(frozen=True, slots=True)
 class StartTool:
-    """Run the task's tool; answer with ToolEnded."""
+    """Run the task's tool, if it is not later than *by* on the core's clock; answer with ToolEnded.
+
+    The effect may have waited for the journal. A tool that is not run any more answers ``rejected`` (promise 3).
+    """
 
     task: Task
+    by: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -23,18 +24,22 @@ class TaskExecutor:
         self._ended = ended
         self._runs: dict[str, asyncio.Task[None]] = {}
 
-    def start(self, task: Task) -> None:
-        """Begin *task*."""
+    def start(self, task: Task, by: float) -> None:
+        """Begin *task*, unless it is later than *by* (seconds on the monotonic clock): then it is ``rejected``."""
+        if time.monotonic() >= by:
+            error = WireError(ErrorCode.EXPIRED, f"not started within {task.ttl_s:g} s", retryable=True)
+            self._ended(ToolEnded(task.id, State.REJECTED, error=error))
+            return
         self._runs[task.id] = asyncio.get_running_loop().create_task(self._run(task), name=f"task {task.id}")
 
     def end(self, task: Task) -> None:
         """Tell the tool to end. A tool in a thread cannot be told: it ends when it is done."""
         run = self._runs.get(task.id)
-        if run is not None and task.tool is not None and inspect.iscoroutinefunction(self._tools[task.tool].run):
+        if run is not None and self._can_be_told(task):
             run.cancel()
 
     async def stop(self) -> None:
-        """End all tools; those in threads get a second, then they are left behind."""
+        """End all tools. Those in threads cannot be told, and are left behind: what they did is ``unknown``."""
         runs = list(self._runs.values())
         for run in runs:
             run.cancel()
@@ -46,7 +51,16 @@ class TaskExecutor:
             outcome = await self._tools.outcome(task.tool or "", task.args, ToolContext(task.id, task.request))
             ended = ToolEnded(task.id, outcome.state, outcome.output, outcome.error)
         except asyncio.CancelledError:
-            ended = ToolEnded(task.id, State.CANCELED, error=WireError(ErrorCode.CANCELED, "the tool was ended"))
+            ended = self._cut_off(task)
         finally:
             self._runs.pop(task.id, None)
         self._ended(ended)
+
+    def _cut_off(self, task: Task) -> ToolEnded:
+        if self._can_be_told(task):
+            return ToolEnded(task.id, State.CANCELED, error=WireError(ErrorCode.CANCELED, "the tool was ended"))
+        error = WireError(ErrorCode.INTERRUPTED, "the node stopped in the middle of the task", task.retry == "safe")
+        return ToolEnded(task.id, State.UNKNOWN, error=error)
+
+    def _can_be_told(self, task: Task) -> bool:
+        return task.tool is not None and inspect.iscoroutinefunction(self._tools[task.tool].run)

@@ -168,7 +168,12 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._link.rejections.add(message.topic if message else "-", "too much waits to be worked off")
 
     def _receive(self, address: Address, message: Message) -> None:
-        self._post(self._read(address, message), message)
+        event = self._read(address, message)
+        if self._actor.stuck is not None and isinstance(event, TaskArrived):
+            self._refuse_unstored(event.task, self._actor.stuck)
+            self._link.ack(message)
+            return
+        self._post(event, message)
 
     def _read(self, address: Address, message: Message) -> NodeInput:
         payload = message.payload
@@ -176,9 +181,9 @@ class Node(AbstractAsyncContextManager["Node"]):
             case Kind.NODE_TASK:
                 return self._read_task(message)
             case Kind.TASK_CONTROL:
-                return TaskControlled(address.id, decode(Control, payload))
+                return TaskControlled(address.id, decode(Control, payload), message.retain)
             case Kind.NODE_CONTROL:
-                return NodeControlled(decode(Control, payload))
+                return NodeControlled(decode(Control, payload), message.retain)
             case Kind.OUTPUT_SET:
                 return OutputOrdered(address.device, decode_output_set(payload), message.retain)
             case Kind.NODE_STATUS:
@@ -186,7 +191,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             case Kind.MASTER_STATUS:
                 return MasterSeen(decode_presence(payload))
             case Kind.STOP:
-                return StopSeen(decode_stop(payload))
+                return self._read_stop(payload)
         raise ProtocolError("topic", ["a node does not read it"])
 
     def _read_task(self, message: Message) -> TaskArrived | TaskMalformed:
@@ -195,9 +200,13 @@ class Node(AbstractAsyncContextManager["Node"]):
         except ProtocolError as error:
             self._link.rejections.add(message.topic, error)
             return TaskMalformed(error)
-        if self._actor.stuck is not None:
-            self._refuse_unstored(task, self._actor.stuck)
         return TaskArrived(task, message.retain)
+
+    def _read_stop(self, payload: bytes) -> StopSeen:
+        is_stopped = decode_stop(payload)
+        if is_stopped and not self._core.is_stopped:
+            self._hold(True)  # at once: an emergency stop does not wait for a full or slow disk
+        return StopSeen(is_stopped)
 
     def _disconnected(self, reason: str) -> None:
         _log.info("%s: the broker is gone: %s", self.id, reason)
@@ -217,8 +226,8 @@ class Node(AbstractAsyncContextManager["Node"]):
 
     def _perform(self, effect: NodeEffect) -> None:
         match effect:
-            case StartTool(task):
-                self._executor.start(task)
+            case StartTool(task, by):
+                self._executor.start(task, by)
             case EndTool(task):
                 self._executor.end(task)
             case SendEvent(task_id, event):
@@ -228,7 +237,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             case Announce():
                 self._announce()
             case HoldOutputs(is_held):
-                self.board.hold(is_held, self._cause(Cause("stop", reason="emergency stop")))
+                self._hold(is_held)
             case SetOutput(device, order):
                 self._set_output(device, order.value, order.for_s, order.id)
             case Note(text, level):
@@ -239,6 +248,9 @@ class Node(AbstractAsyncContextManager["Node"]):
         data = {"attempt": task.attempt, "error": to_dict(error)}
         event = Event(task.id, "task_rejected", self.boot, self._next_seq(), time.time(), data)
         self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task.id)
+
+    def _hold(self, is_held: bool) -> None:
+        self.board.hold(is_held, self._cause(Cause("stop", reason="emergency stop")))
 
     def _set_output(self, device: str, value: OutputValue, for_s: float | None, order_id: str | None) -> None:
         try:

@@ -1,7 +1,7 @@
 """One process of the mesh, for tests that kill it: ``python -m tests.faults.party master|NODE PORT STATE_DIR ROOT``.
 
-A node writes each setting of an output, before it is made, as a line to ``effects.log`` in its state directory: a record
-outside the mesh, which survives the kill and cannot be talked away.
+A node writes each setting of an output, before it is made, as a line to ``effects.log`` in its state directory: a
+record outside the mesh, which survives the kill and cannot be talked away.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def run(party: str, port: int, state_dir: Path, root: str) -> None:
             os.write(log, f"{cause.by} {cause.id} {device} {value}\n".encode())
             return super().set(device, value, cause=cause, for_s=for_s)
 
-    service.Board = RecordingBoard  # type: ignore[misc]  # the recorder takes the board's place in this process
+    service.__dict__["Board"] = RecordingBoard  # the recorder takes the board's place in this process
     settings = NodeSettings(
         party,
         root,
