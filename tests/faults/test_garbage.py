@@ -80,6 +80,10 @@ async def test_10000_odd_payloads_over_the_broker_stop_nobody(tmp_path: Path, ca
             # A last word on the topics that are states, so that what is tried next does not depend on the garbage.
             garbler.client.publish(topics.topic(Kind.STOP), b"RUN", qos=1, retain=True)
             garbler.client.publish(topics.topic(Kind.NODE_CONTROL, node="worker-1"), b'{"action": "reload"}', qos=1)
+            await until(
+                lambda: "worker-1" in (cards := master.pool.online()) and cards["worker-1"].boot == node.boot,
+                "the node's own card is back",
+            )
 
             async with Client(broker.settings, root=root) as client:
                 reply = await client.ask("turn on the fan on worker-1", timeout_s=20)
