@@ -30,6 +30,7 @@ class _Asked:
     reply: asyncio.Future[Reply]
     on_event: Callable[[Event], None] | None
     is_heard: asyncio.Event = field(default_factory=asyncio.Event)
+    first_word: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Client(AbstractAsyncContextManager["Client"]):
@@ -55,10 +56,11 @@ class Client(AbstractAsyncContextManager["Client"]):
         )
 
     async def __aenter__(self) -> Self:
+        deadline = asyncio.get_running_loop().time() + self._wait_s
         await self._link.start()
         try:
-            async with asyncio.timeout(self._wait_s):
-                await self._link.wait_connected(self._wait_s)
+            await self._link.wait_connected(self._wait_s)
+            async with asyncio.timeout_at(deadline):
                 await self._master_online.wait()
         except TimeoutError:
             await self._link.stop()
@@ -83,19 +85,24 @@ class Client(AbstractAsyncContextManager["Client"]):
         mode: Literal["auto", "offline", "plan_only"] = "auto",
         timeout_s: float = 120.0,
         request_id: str | None = None,
+        heard_within_s: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Reply:
         """Do what *text* says, and return the reply, whatever its state. *on_event* sees the request's events.
 
         The request is sent again, under the same id, until the master says that it has it: it is done once all the
-        same. Raises ProtocolError where *text* is empty or over 8,000 characters, and NoMaster where no reply comes.
+        same. Raises ProtocolError where *text* is empty or over 8,000 characters, and NoMaster where no reply comes, or
+        not a first word within *heard_within_s*: a master that was killed may count as online for a while. On MQTT 5
+        the broker does not keep the request for longer than that.
         """
         request = Request(request_id or uuid.uuid4().hex, text, node=node, mode=mode, timeout_s=timeout_s)
         payload = encode(request)
         asked = _Asked(asyncio.get_running_loop().create_future(), on_event)
         self._asked[request.id] = asked
-        sender = asyncio.get_running_loop().create_task(self._send_until_heard(payload, asked))
+        sender = asyncio.get_running_loop().create_task(self._send_until_heard(payload, asked, heard_within_s))
         try:
+            if heard_within_s is not None:
+                await self._first_word(asked, heard_within_s)
             async with asyncio.timeout(timeout_s + _GRACE_S):
                 return await asked.reply
         except TimeoutError:
@@ -108,11 +115,20 @@ class Client(AbstractAsyncContextManager["Client"]):
         """Cancel a request. Its reply still comes, and says what had been done."""
         self._link.send(Kind.REQUEST_CONTROL, encode(Control("cancel", reason=reason)), id=request_id)
 
-    async def _send_until_heard(self, payload: bytes, asked: _Asked) -> None:
+    async def _first_word(self, asked: _Asked, within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                await asked.first_word.wait()
+        except TimeoutError:
+            raise NoMaster(
+                f"the master at {self._broker} counts as online, but has not answered within {within_s:g} s"
+            ) from None
+
+    async def _send_until_heard(self, payload: bytes, asked: _Asked, expiry_s: float | None) -> None:
         """Send, and again where nothing is heard; and again when a master comes back, which may have lost it."""
         tries = 0
         while True:
-            self._link.send(Kind.REQUEST, payload, keep=False)
+            self._link.send(Kind.REQUEST, payload, expiry_s=expiry_s, keep=False)
             delay = _HEARD_WITHIN_S if tries == 0 else resend_delay(tries - 1, self._jitter)
             tries += 1
             try:
@@ -131,11 +147,13 @@ class Client(AbstractAsyncContextManager["Client"]):
             case Kind.REQUEST_EVENT if address.id in self._asked:
                 asked = self._asked[address.id]
                 asked.is_heard.set()
+                asked.first_word.set()
                 if asked.on_event is not None:
                     asked.on_event(decode(Event, message.payload))
             case Kind.REQUEST_REPLY if address.id in self._asked:
                 asked = self._asked[address.id]
                 asked.is_heard.set()
+                asked.first_word.set()
                 if not asked.reply.done():
                     asked.reply.set_result(decode(Reply, message.payload))
         self._link.ack(message)

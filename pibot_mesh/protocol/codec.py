@@ -96,11 +96,14 @@ def loads(payload: bytes, what: str = "payload") -> JSON:
 
 
 def dumps(value: JSON, what: str = "payload") -> bytes:
-    """Compact JSON of at most 64 KiB. Raises ProtocolError for what JSON cannot say, and PayloadTooLarge."""
+    """Compact JSON of at most 64 KiB. Raises ProtocolError for what `loads` would refuse, and PayloadTooLarge."""
     try:
         payload = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    except RecursionError:
+        raise ProtocolError(what, [f"nested deeper than {MAX_DEPTH} levels"]) from None
     except (TypeError, ValueError) as error:
         raise ProtocolError(what, [f"cannot be written as JSON: {error}"]) from None
+    _check_tree(value, what)
     if len(payload) > MAX_PAYLOAD:
         raise PayloadTooLarge(what, [f"{len(payload)} bytes, at most {MAX_PAYLOAD} are allowed"])
     return payload
@@ -122,7 +125,10 @@ def from_dict(cls: type[M], value: JSON) -> M:
 
 
 def to_dict(message: object) -> dict[str, JSON]:
-    """The JSON object of a dataclass. Fields that are None, and optional lists and objects left empty, are left out."""
+    """The JSON object of a dataclass. Fields that are None, and optional lists and objects left empty, are left out.
+
+    Raises ProtocolError where a key of the flat mapping (see `Rest`) has the name of a field.
+    """
     cls: Any = type(message)
     rest = _rest_field(cls)
     result: dict[str, JSON] = {}
@@ -131,6 +137,9 @@ def to_dict(message: object) -> dict[str, JSON]:
         if value is None or (value == () and field.default == ()):
             continue
         if field.name == rest:
+            taken = {"v", *(other.name for other in dataclasses.fields(cls))} - {rest}
+            if problems := [f"{key}: is the name of a field" for key in value if key in taken]:
+                raise ProtocolError(cls.__name__, problems)
             result.update(_plain(value))
         elif not (field.default_factory is not dataclasses.MISSING and value == field.default_factory()):
             result[field.name] = _plain(value)
@@ -150,7 +159,10 @@ def encode(message: object) -> bytes:
 
     Raises ProtocolError where we would refuse the message ourselves, and PayloadTooLarge over 64 KiB.
     """
-    fields = to_dict(message)
+    try:
+        fields = to_dict(message)
+    except RecursionError:
+        raise ProtocolError(type(message).__name__, [f"nested deeper than {MAX_DEPTH} levels"]) from None
     from_dict(type(message), fields)
     return dumps({"v": VERSION, **fields}, type(message).__name__)
 
@@ -218,7 +230,7 @@ def _check_tree(value: JSON, what: str) -> None:
             if isinstance(item, dict):
                 below.extend(item.keys())
                 below.extend(item.values())
-            elif isinstance(item, list):
+            elif isinstance(item, (list, tuple)):
                 below.extend(item)
             elif isinstance(item, str) and not _encodable(item):
                 raise ProtocolError(what, ["a text holds half of a surrogate pair, which UTF-8 cannot carry"])

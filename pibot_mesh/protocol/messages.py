@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pibot_mesh.errors import ProtocolError
 from pibot_mesh.protocol.codec import (
@@ -40,6 +40,7 @@ ToolName: TypeAlias = Annotated[
 Seconds: TypeAlias = Annotated[float, Range(0.001, 7 * 24 * 3600)]
 Count: TypeAlias = Annotated[int, Range(0, 2**53)]
 Attempt: TypeAlias = Annotated[int, Range(1, 1000)]
+REF_PATTERN: Final = r"s[0-9]{1,3}(\.[A-Za-z0-9_-]{1,64})*"
 Words: TypeAlias = Annotated[str, Length(1, 8000)]
 Effect: TypeAlias = Literal["read", "write", "actuate"]
 
@@ -140,7 +141,7 @@ class Request:
 class Condition:
     """Run the step only if the value at ``ref`` is above, below or equal to ``value``."""
 
-    ref: Annotated[str, Pattern(r"s[0-9]{1,3}(\.[A-Za-z0-9_-]{1,64})*", "a reference such as s1.value")]
+    ref: Annotated[str, Pattern(REF_PATTERN, "a reference such as s1.value")]
     op: Literal["above", "below", "at_least", "at_most", "equals", "differs"]
     value: float | None = None
     text: str | None = None
@@ -500,14 +501,14 @@ def decode_value(payload: bytes) -> OutputValue:
     """The confirmed state of an input or output: ``ON``, ``OFF`` or a number. Raises ProtocolError."""
     if payload in (b"ON", b"OFF"):
         return payload == b"ON"
-    return _value(loads(payload, "state"), "state")
+    return _number(loads(payload, "state"), "state")
 
 
 def encode_value(value: OutputValue) -> bytes:
-    """``ON``, ``OFF`` or a number without needless digits."""
+    """``ON``, ``OFF`` or a number without needless digits. Raises ProtocolError where it is not finite."""
     if isinstance(value, bool):
         return b"ON" if value else b"OFF"
-    return f"{value:.6g}".encode()
+    return f"{_number(value, 'state'):.6g}".encode()
 
 
 def decode_output_set(payload: bytes) -> OutputSet:
@@ -519,7 +520,7 @@ def decode_output_set(payload: bytes) -> OutputSet:
         return OutputSet(payload == b"ON")
     value = loads(payload, "set")
     if not isinstance(value, dict):
-        return OutputSet(_value(value, "set"))
+        return OutputSet(_number(value, "set"))
     fields = decode(_OutputSetObject, payload)
     return OutputSet(_value(fields.value, "set"), fields.for_s, fields.id)
 
@@ -554,10 +555,10 @@ def _word(payload: bytes, what: str, words: Mapping[str, bool]) -> bool:
 
 
 def _value(value: JSON, what: str) -> OutputValue:
-    if value in ("ON", "OFF"):
-        return bool(value == "ON")
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (int, float)) and abs(value) < 1e15:
+    return value == "ON" if value in ("ON", "OFF") else _number(value, what)
+
+
+def _number(value: JSON, what: str) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
         return float(value)
-    raise ProtocolError(what, [f"value: ON, OFF or a number is expected, not {str(value)[:40]!r}"])
+    raise ProtocolError(what, [f"value: ON, OFF or a number below 1e15 is expected, not {str(value)[:40]!r}"])
