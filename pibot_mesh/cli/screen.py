@@ -1,0 +1,51 @@
+"""What is printed: plain lines, coloured on a terminal, and never with a control character that somebody sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from typing import Final
+
+import click
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_TONES: Final = {"good": "green", "bad": "red", "odd": "yellow", "key": "cyan"}
+
+
+def clean(text: str) -> str:
+    """*text* with every control character but tab and line feed written out: nobody may move our cursor by MQTT."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def say(text: str = "", *, tone: str = "", dim: bool = False, bold: bool = False, err: bool = False) -> None:
+    """Print one or more lines. *tone* (good, bad, odd, key), *dim* and *bold* show on a terminal only."""
+    stream = sys.stderr if err else sys.stdout
+    styled = click.style(clean(text), fg=_TONES.get(tone), dim=dim or None, bold=bold or None)
+    click.echo(styled, file=stream, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def say_json(value: object) -> None:
+    """Print *value* as one line of JSON that nothing on its way can spoil."""
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, ensure_ascii=not is_utf8, separators=(",", ":"))
+    click.echo(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text), file=sys.stdout)
+
+
+def log_in_words(level: int) -> None:
+    """Show the log of the mesh from *level* on, on standard error, without the trimmings that a service's log has."""
+    handler = _WordsHandler(level)
+    log = logging.getLogger("pibot_mesh")
+    log.handlers = [other for other in log.handlers if not isinstance(other, _WordsHandler)]
+    log.addHandler(handler)
+    log.propagate = False
+
+
+class _WordsHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tone = "bad" if record.levelno >= logging.ERROR else "odd"
+        say(f"{record.levelname.lower()}: {record.getMessage()}", tone=tone, err=True)
+        if record.exc_info and record.exc_info[0] is not None:
+            say(logging.Formatter().formatException(record.exc_info), dim=True, err=True)
