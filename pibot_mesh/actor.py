@@ -54,7 +54,7 @@ class Actor(Generic[E, F]):
         self._store = store
         self._perform = perform
         self._capacity = capacity
-        self._waiting: deque[tuple[E, Callable[[], None] | None]] = deque()
+        self._waiting: deque[tuple[E, Callable[[], None] | None, float]] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -67,7 +67,7 @@ class Actor(Generic[E, F]):
         """
         if len(self._waiting) >= self._capacity:
             return False
-        self._waiting.append((event, then))
+        self._waiting.append((event, then, time.monotonic()))
         self._wake.set()
         return True
 
@@ -97,8 +97,6 @@ class Actor(Generic[E, F]):
 
     async def _sleep(self) -> None:
         self._wake.clear()
-        if self._is_stopping:
-            return
         wake_at = self._core.wake_at()
         delay = None if wake_at is None else max(0.0, wake_at - time.monotonic())
         try:
@@ -111,15 +109,14 @@ class Actor(Generic[E, F]):
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
         self._in_work = len(batch)
         effects: list[F] = []
-        now = time.monotonic()
-        for event, _ in batch:
-            effects += _guarded(self._core.handle, event, now)
-        effects += _guarded(self._core.tick, now)
+        for event, _, posted_at in batch:
+            effects += _guarded(self._core.handle, event, posted_at)
+        effects += _guarded(self._core.tick, time.monotonic())
         if not await self._stored(effects):
             return
         for effect in effects:
             _guarded(self._perform, effect)
-        for _, then in batch:
+        for _, then, _ in batch:
             if then is not None:
                 then()
         self._in_work = 0
@@ -130,9 +127,9 @@ class Actor(Generic[E, F]):
             try:
                 await self._store(effects)
             except StoreError as error:
-                if self.stuck is None:
-                    _log.error("nothing can be stored, and so nothing is done: %s", error)
-                self.stuck = error
+                self._get_stuck(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, what is not stored must not be said
+                self._get_stuck(StoreError(f"a bug: {type(error).__name__}: {error}"))
             else:
                 if self.stuck is not None:
                     _log.warning("storing works again")
@@ -141,6 +138,11 @@ class Actor(Generic[E, F]):
             if self._is_stopping:
                 return False
             await asyncio.sleep(_STORE_AGAIN_S)
+
+    def _get_stuck(self, error: StoreError) -> None:
+        if self.stuck is None:
+            _log.error("nothing can be stored, and so nothing is done: %s", error)
+        self.stuck = error
 
 
 def _guarded(step: Callable[..., Sequence[F] | None], *arguments: object) -> Sequence[F]:

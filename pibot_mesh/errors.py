@@ -24,6 +24,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+_SAID = 10
+"""Violations that the text of an error says: a message can hold thousands."""
+
 
 class ErrorCode(StrEnum):
     """What may stand in ``error.code`` on the wire. A reader must accept codes that it does not know (newer peers)."""
@@ -67,8 +70,8 @@ class ConfigError(MeshError, ValueError):
 class ProtocolError(MeshError, ValueError):
     """A payload or topic that breaks the protocol.
 
-    *problems* holds every violation, as ``field: what is wrong``. *id* is the id that the message named, where one
-    could still be read, so that its sender can be answered.
+    *problems* holds every violation, as ``field: what is wrong``; the text says the first of them. *id* is the id that
+    the message named, where one could still be read, so that its sender can be answered.
     """
 
     code = ErrorCode.BAD_REQUEST
@@ -77,7 +80,8 @@ class ProtocolError(MeshError, ValueError):
         self.what = what
         self.problems = tuple(problems)
         self.id = id
-        super().__init__(f"{what}: {'; '.join(self.problems)}")
+        said = [*self.problems[:_SAID], *([f"and {len(self.problems) - _SAID} more"] if problems[_SAID:] else [])]
+        super().__init__(f"{what}: {'; '.join(said)}")
 
 
 class UnsupportedVersion(ProtocolError):

@@ -52,7 +52,12 @@ class Rejections:
         if dropped is None:
             return
         also = f" (and {dropped} more were refused in the last minute)" if dropped else ""
-        self._log.warning("refused a message on %s: %s%s", topic[:200], str(reason)[:500], also)
+        self._log.warning("refused a message on %s: %s%s", _one_line(topic, 200), _one_line(str(reason), 500), also)
+
+
+def _one_line(text: str, limit: int) -> str:
+    """What comes from the wire, cut, and unable to begin a line of its own."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text[:limit])
 
 
 def log_to_terminal(level: str) -> None:

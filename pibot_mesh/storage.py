@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pibot_mesh.errors import StoreError
+from pibot_mesh.protocol.codec import from_dict
 
 _log = logging.getLogger(__name__)
+M = TypeVar("M")
 
 
 class Database:
@@ -35,8 +38,11 @@ class Database:
         except sqlite3.DatabaseError as error:
             aside = path.with_name(f"{path.name}.broken-{int(time.time())}")
             _log.error("%s is damaged (%s): set aside as %s; a new one is begun", path, error, aside.name)
-            self._set_aside(aside)
-            self._connection = self._open(schema)
+            try:
+                self._set_aside(aside)
+                self._connection = self._open(schema)
+            except (OSError, sqlite3.Error) as problem:
+                raise StoreError(f"{path}: is damaged, and cannot be set aside: {problem}") from problem
 
     def _open(self, schema: str) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
@@ -57,7 +63,7 @@ class Database:
         self.path.rename(aside)
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + suffix).unlink()
+                self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
@@ -81,6 +87,16 @@ class Database:
             return self._connection.execute(query, tuple(values)).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: cannot be read: {error}") from error
+
+    def messages(self, cls: type[M], query: str, values: Iterable[Any] = ()) -> list[M]:
+        """The rows of a SELECT of one column that holds *cls* as JSON. Raises StoreError."""
+        try:
+            return [from_dict(cls, json.loads(text)) for [text] in self.rows(query, values)]
+        except ValueError as error:
+            raise StoreError(
+                f"{self.path}: holds what this version cannot read ({error}): use the version that wrote it, or move "
+                "the file away"
+            ) from error
 
     def close(self) -> None:
         """Close the file. Nothing is lost by not calling it."""

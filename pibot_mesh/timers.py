@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+
+_STALE = 64
+"""Deadlines that were set anew or cancelled and may still lie in the heap, before it is cleared of them."""
 
 
 class Timers(Generic[K]):
@@ -23,6 +26,9 @@ class Timers(Generic[K]):
         self._due[key] = at
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, key))
+        if len(self._heap) > 2 * len(self._due) + _STALE:
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
 
     def cancel(self, key: K) -> None:
         """*key* is not due any more. Nothing happens where it was not."""
@@ -37,16 +43,17 @@ class Timers(Generic[K]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def pop_due(self, now: float) -> list[K]:
-        """Take out the keys due by *now*, the earliest first."""
-        keys: list[K] = []
+    def pop_due(self, now: float) -> Iterator[K]:
+        """Take out the keys due by *now*, one by one, the earliest first.
+
+        What is cancelled or set to later between two of them does not come any more.
+        """
         while (at := self.next_at()) is not None and at <= now:
             key = heapq.heappop(self._heap)[2]
             del self._due[key]
-            keys.append(key)
-        return keys
+            yield key
 
 
 def resend_delay(tries: int, jitter: random.Random) -> float:
     """Seconds to wait after sending number *tries* (from 0): 1, 2, 4 ... 60, a fifth more or less (promise 4)."""
-    return float(min(2**tries, 60) * jitter.uniform(0.8, 1.2))
+    return min(2.0 ** min(tries, 6), 60.0) * jitter.uniform(0.8, 1.2)

@@ -10,9 +10,9 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal, TypeAlias, assert_never
 
-from pibot_mesh.errors import ErrorCode, PlanError
+from pibot_mesh.errors import ErrorCode, PlanError, ProtocolError
 from pibot_mesh.master.events import (
     Announce,
     CardSeen,
@@ -45,8 +45,8 @@ from pibot_mesh.master.events import (
 )
 from pibot_mesh.master.plans import argument_problems, check_plan, describe, holds, needs, references, resolve, task_id
 from pibot_mesh.master.pool import MASTER, SILENCE_PERIODS, Pool
-from pibot_mesh.protocol.codec import JSON, to_dict
-from pibot_mesh.protocol.fit import fit_reply
+from pibot_mesh.protocol.codec import JSON, encode, to_dict
+from pibot_mesh.protocol.fit import fit_event, fit_reply, fit_result
 from pibot_mesh.protocol.messages import (
     Control,
     Event,
@@ -76,8 +76,12 @@ FORGET_AFTER_S: Final = 0.05
 FORGET_AT_ONCE: Final = 100
 MAX_ATTEMPTS: Final = 10
 _NO_TOOL_TIMEOUT_S: Final = 30.0
+COPY_WITHIN_S: Final = 120.0
+"""How long a broker may bring a plain text again: sessions live for 60 s, and packet ids are used anew some day."""
 KEPT_REPLIES: Final = 1_000
 """Ended requests kept in memory; the ledger has them all."""
+
+_Deadline: TypeAlias = Literal["request", "cancel", "send", "task", "silence", "forget"]
 
 
 @dataclass(slots=True)
@@ -141,8 +145,9 @@ class MasterCore:
         self._unsent: dict[str, Record] = {}
         self._tasks: dict[str, str] = {}
         self._forget: dict[str, list[str]] = {}
+        self._deliveries: dict[tuple[Origin, str], tuple[str, float]] = {}
         self._freed: dict[str, None] = {}
-        self._timers: Timers[tuple[str, str]] = Timers()
+        self._timers: Timers[tuple[_Deadline, str]] = Timers()
         for record in remembered:
             if record.reply is None:
                 self._open[record.request.id] = _Open(record, arrived_at=0.0)
@@ -156,7 +161,7 @@ class MasterCore:
 
     def knows(self, request_id: str) -> bool:
         """Whether the core still holds this request; otherwise the ledger may know it."""
-        return request_id in self._open or request_id in self._unsent or request_id in self._closed
+        return self._record(request_id) is not None
 
     def wake_at(self) -> float | None:
         """When `tick` must be called next, or None."""
@@ -168,20 +173,33 @@ class MasterCore:
         Its time-out starts anew, since nobody knows how long the master was away.
         """
         effects: list[MasterEffect] = []
-        for request in self._open.values():
+        for request in list(self._open.values()):
             request.arrived_at = now
+            self._note_delivery(request.record, now)
             self._limit(request, now)
             if request.record.plan is None:
                 effects.append(MakePlan(request.record.request))
                 continue
-            for step in request.record.steps:
-                if step.task is not None and not step.state.is_terminal:
-                    self._tasks[step.task] = request.record.request.id
-                    if step.node == MASTER:
-                        effects.append(RunHere(self._task(request, step)))
-                    elif step.node is not None:
-                        self.pool[step.node].open_tasks[step.task] = None
-            effects += self._stored(request, self._advance(request, now))
+            effects += self._stored(request, self._take_up(request) + self._advance(request, now))
+        return effects
+
+    def _take_up(self, request: _Open) -> list[MasterEffect]:
+        """Go on with the tasks of the time before the restart: each may have been sent, and may have done its work."""
+        effects: list[MasterEffect] = []
+        for step in request.record.steps:
+            if step.task is None or step.node is None or step.state.is_terminal:
+                continue
+            self._tasks[step.task] = request.record.request.id
+            request.tries[step.task] = 1
+            if step.node != MASTER:
+                member = self.pool[step.node]
+                member.open_tasks[step.task] = None
+                member.sent.add(step.task)
+            elif self._task(request, step).retry == "safe":
+                effects.append(RunHere(self._task(request, step)))
+            else:
+                error = WireError(ErrorCode.INTERRUPTED, "the master restarted in the middle of it")
+                effects += self._end_step(request, self._lost(request, step, error))
         return effects
 
     def handle(self, event: MasterInput, now: float) -> list[MasterEffect]:
@@ -194,8 +212,8 @@ class MasterCore:
                 return self._request_arrived(event, now)
             case RequestMalformed(error):
                 return self._request_malformed(error.id, WireError(error.code, str(error)))
-            case RequestControlled(request_id, control):
-                return self._request_controlled(request_id, control, now)
+            case RequestControlled(request_id, control, is_retained):
+                return self._request_controlled(request_id, control, is_retained, now)
             case Planned(request_id, outcome):
                 return self._planned(request_id, outcome, now)
             case ReplyDelivered(request_id):
@@ -209,7 +227,7 @@ class MasterCore:
             case TaskEventSeen(node, task, task_event):
                 return self._task_event_seen(node, task, task_event, now)
             case TaskResultSeen(node, result):
-                return self._result_seen(node, result, now)
+                return self._result_seen(node, fit_result(result) if node == MASTER else result, now)
             case Connected():
                 return self._connected(now)
             case Disconnected():
@@ -217,6 +235,7 @@ class MasterCore:
                 return []
             case OwnStatusSeen(is_online):
                 return [Announce()] if self._is_connected and not is_online else []
+        assert_never(event)
 
     def tick(self, now: float) -> list[MasterEffect]:
         """Do what is due by *now*."""
@@ -235,6 +254,8 @@ class MasterCore:
                     effects += self._check_silence(name, now)
                 case "forget":
                     effects += self._flush_forget(name)
+                case _:
+                    assert_never(what)
         return effects + self._fill(now)
 
     # Requests come in
@@ -242,8 +263,8 @@ class MasterCore:
     def _request_arrived(self, event: RequestArrived, now: float) -> list[MasterEffect]:
         request = event.request
         if event.is_retained:
-            return [Note("a request was refused: it came as a retained message, which may be from long ago")]
-        known = self._find(event)
+            return [_refused_retained("a request")]
+        known = self._find(event, now)
         if known is not None:
             return self._known_again(known)
         problem = self._refusal(event)
@@ -252,22 +273,33 @@ class MasterCore:
             return [SendReply(reply, event.origin, request.reply_to, is_final=False)]
         record = Record(request, event.origin, State.SUBMITTED, accepted_ts=self._wall())
         self._open[request.id] = opened = _Open(record, now)
+        self._note_delivery(record, now)
         self._limit(opened, now)
         accepted = self._event(opened, "request_accepted", text=request.text)
         return [Save(record), accepted, MakePlan(request)]
 
-    def _find(self, event: RequestArrived) -> Record | None:
-        """The record of a request that came before: by its id, or, for plain text, as a copy of the same delivery."""
-        request_id = event.request.id
+    def _find(self, event: RequestArrived, now: float) -> Record | None:
+        """The record of a request that came before: by its id, or, for plain text, as a copy of one delivery."""
+        known = self._record(event.request.id) or event.known
+        if known is None and event.is_copy:
+            request_id, accepted_at = self._deliveries.get((event.origin, event.request.text), ("", 0.0))
+            return self._record(request_id) if now - accepted_at <= COPY_WITHIN_S else None
+        return known
+
+    def _record(self, request_id: str) -> Record | None:
         if request_id in self._open:
             return self._open[request_id].record
-        known = self._closed.get(request_id) or self._unsent.get(request_id) or event.known
-        if known is None and event.is_copy and event.origin.is_plain:
-            records = [opened.record for opened in self._open.values()] + list(self._closed.values())
-            for record in records:
-                if record.origin == event.origin and record.request.text == event.request.text:
-                    return record
-        return known
+        return self._unsent.get(request_id) or self._closed.get(request_id)
+
+    def _note_delivery(self, record: Record, now: float) -> None:
+        """Plain text has no id of its own: remember how it came, for as long as the broker may bring it again."""
+        if record.origin.delivery is None:
+            return
+        while self._deliveries and now - next(iter(self._deliveries.values()))[1] > COPY_WITHIN_S:
+            del self._deliveries[next(iter(self._deliveries))]
+        delivery = (record.origin, record.request.text)
+        self._deliveries.pop(delivery, None)
+        self._deliveries[delivery] = (record.request.id, now)
 
     def _refusal(self, event: RequestArrived) -> WireError | None:
         for topic in (event.request.reply_to, event.origin.topic):
@@ -281,6 +313,12 @@ class MasterCore:
         if len(self._open) >= self._open_requests:
             return WireError(
                 ErrorCode.OVERLOADED, f"{len(self._open)} requests are open already: ask again later", retryable=True
+            )
+        if len(self._unsent) >= KEPT_REPLIES:
+            return WireError(
+                ErrorCode.OVERLOADED,
+                f"{len(self._unsent)} replies wait for the broker: ask again later",
+                retryable=True,
             )
         return None
 
@@ -297,7 +335,11 @@ class MasterCore:
         reply = self._reply(Record(request, Origin(), State.REJECTED), State.REJECTED, error.message, error)
         return [SendReply(reply, Origin(), is_final=False)]
 
-    def _request_controlled(self, request_id: str, control: Control, now: float) -> list[MasterEffect]:
+    def _request_controlled(
+        self, request_id: str, control: Control, is_retained: bool, now: float
+    ) -> list[MasterEffect]:
+        if is_retained:
+            return [_refused_retained(f"{control.action} for request {request_id}")]
         opened = self._open.get(request_id)
         if opened is None:
             return [Note(f"{control.action} for request {request_id}, which is not open: ignored", "info")]
@@ -307,15 +349,21 @@ class MasterCore:
             return []
         opened.record = replace(opened.record, is_canceled=True)
         effects: list[MasterEffect] = [self._event(opened, "cancel_requested", reason=control.reason or "")]
+        effects += self._cancel_sent(opened, control.reason)
         for step in opened.record.steps:
-            if step.state.is_terminal:
-                continue
-            if step.task is not None and step.node not in (None, MASTER) and opened.tries.get(step.task):
-                effects.append(SendTaskControl(step.node or "", step.task, Control("cancel", reason=control.reason)))
-            else:
+            if not step.state.is_terminal and not opened.tries.get(step.task or ""):
                 effects += self._end_step(opened, replace(step, state=State.CANCELED))
         self._timers.set(("cancel", request_id), now + CANCEL_WITHIN_S)
         return self._stored(opened, effects + self._advance(opened, now))
+
+    def _cancel_sent(self, opened: _Open, reason: str | None) -> list[MasterEffect]:
+        """Tell the nodes that may work on the request to end."""
+        return [
+            SendTaskControl(step.node, step.task, Control("cancel", reason=reason))
+            for step in opened.record.steps
+            if step.task and step.node and step.node != MASTER and not step.state.is_terminal
+            if opened.tries.get(step.task)
+        ]
 
     def _close_canceled(self, opened: _Open, now: float) -> list[MasterEffect]:
         error = WireError(ErrorCode.CANCELED, "cancelled, and its node did not say how far it was")
@@ -397,13 +445,22 @@ class MasterCore:
             return self._end_step(opened, replace(current, state=State.FAILED, error=error))
         task = task_id(opened.record.request.id, step.id)
         current = replace(current, node=node, task=task, state=State.SUBMITTED)
+        try:
+            message = self._task(opened, current)
+            encode(message)
+        except ProtocolError as problem:
+            error = WireError(ErrorCode.BAD_ARGUMENTS, f"the task cannot be sent: {problem}")
+            return self._end_step(opened, replace(current, task=None, state=State.FAILED, error=error))
         opened.put(current)
         opened.tries[task] = 0
         self._tasks[task] = opened.record.request.id
         submitted = self._event(opened, "task_submitted", node=node, task=task, step=step.id, attempt=current.attempt)
         if node == MASTER:
-            return [submitted, RunHere(self._task(opened, current))]
+            opened.tries[task] = 1
+            return [submitted, RunHere(message)]
         self.pool[node].open_tasks[task] = None
+        if task in self._forget.get(node, ()):
+            self._forget[node].remove(task)
         return [submitted, *self._send(opened, task, now)]
 
     def _send(self, opened: _Open, task: str, now: float) -> list[MasterEffect]:
@@ -413,6 +470,8 @@ class MasterCore:
         member = self.pool[node]
         if not self._is_connected or not member.is_usable or not member.has_room_for(task):
             return []
+        if opened.record.is_canceled:
+            return [SendTaskControl(node, task, Control("cancel"))]
         member.sent.add(task)
         message = self._task(opened, current)
         tries = opened.tries.get(task, 0)
@@ -477,37 +536,50 @@ class MasterCore:
         if found is None:
             return []
         opened, current = found
-        passed_on = self._event(opened, event.type, **{**event.data, "node": node, "task": task, "step": current.step})
         if event.data.get("attempt", current.attempt) != current.attempt:
             return []
+        passed_on = self._event(opened, event.type, **{**event.data, "node": node, "task": task, "step": current.step})
         match event.type:
-            case "task_accepted" if current.state is State.SUBMITTED:
-                self._timers.cancel(("send", task))
-                message = self._task(opened, current)
-                self._timers.set(("task", task), now + message.ttl_s + message.timeout_s + MARGIN_S)
-                opened.put(replace(current, state=State.WORKING))
-                return self._stored(opened, [passed_on])
+            case "task_accepted":
+                return self._task_accepted(opened, current, task, passed_on, now)
             case "task_rejected":
-                return [passed_on, *self._task_rejected(opened, current, event, now)]
+                return [passed_on, *self._task_rejected(opened, current, task, event, now)]
         return [passed_on]
 
-    def _task_rejected(self, opened: _Open, current: StepResult, event: Event, now: float) -> list[MasterEffect]:
+    def _task_accepted(
+        self, opened: _Open, current: StepResult, task: str, passed_on: MasterEffect, now: float
+    ) -> list[MasterEffect]:
+        self._timers.cancel(("send", task))
+        if current.state is not State.SUBMITTED:
+            return [passed_on]
+        message = self._task(opened, current)
+        self._timers.set(("task", task), now + message.ttl_s + message.timeout_s + MARGIN_S)
+        opened.put(replace(current, state=State.WORKING))
+        return self._stored(opened, [passed_on])
+
+    def _task_rejected(
+        self, opened: _Open, current: StepResult, task: str, event: Event, now: float
+    ) -> list[MasterEffect]:
         error = _error_of(event)
-        if error.retryable and current.task is not None:
-            tries = opened.tries.get(current.task, 1)
-            self._timers.set(("send", current.task), now + resend_delay(min(tries, 5), self._jitter))
+        if error.retryable and not opened.record.is_canceled:
+            self._timers.cancel(("task", task))
+            self._timers.set(("send", task), now + resend_delay(min(opened.tries[task], 5), self._jitter))
             return []
         return self._ended(opened, replace(current, state=State.REJECTED, error=error), now)
 
     def _result_seen(self, node: str, result: Result, now: float) -> list[MasterEffect]:
         self._heard(node, now)
-        forget = self._forget_later(node, result.id, now)
         found = self._open_step(node, result.id)
-        if found is None or result.attempt < found[1].attempt or result.request != found[0].record.request.id:
+        if found is not None and result.attempt < found[1].attempt:
+            # Not to be forgotten: that would forget the attempt that this node works on now.
+            return [Note(f"attempt {result.attempt} of task {result.id} is over: its result was dropped", "debug")]
+        forget = self._forget_later(node, result.id, now)
+        if found is None or result.request != found[0].record.request.id:
             return [*forget, Note(f"a result of task {result.id} from {node} is not awaited: dropped", "debug")]
         opened, current = found
         if self._may_try_again(opened, current, result):
-            return forget + self._stored(opened, self._again(opened, current, now) + self._finish_if_done(opened, now))
+            again = self._again(opened, current, now, avoid=node)
+            return self._stored(opened, again + self._advance(opened, now)) + forget
         ended = replace(
             current, state=State(result.state), output=result.output, error=result.error, tool_calls=result.tool_calls
         )
@@ -560,7 +632,7 @@ class MasterCore:
         """How a step ends whose node says nothing more: ``unknown`` where an effect may have happened."""
         if current.task is None or not opened.tries.get(current.task):
             return replace(current, state=State.FAILED, error=error)
-        is_safe = current.node == MASTER or self._task(opened, current).retry == "safe"
+        is_safe = self._task(opened, current).retry == "safe"
         return replace(current, state=State.FAILED if is_safe else State.UNKNOWN, error=error)
 
     # Requests end
@@ -574,12 +646,7 @@ class MasterCore:
         error = WireError(ErrorCode.TIMEOUT, f"not finished within {timeout_s:g} s")
         if opened.record.plan is None:
             return self._stored(opened, self._finish(opened, State.FAILED, error.message, error, now))
-        cancels: list[MasterEffect] = [
-            SendTaskControl(step.node, step.task, Control("cancel", reason="the request timed out"))
-            for step in opened.record.steps
-            if step.task is not None and step.node not in (None, MASTER) and not step.state.is_terminal
-            if step.node is not None
-        ]
+        cancels = self._cancel_sent(opened, "the request timed out")
         return cancels + self._give_up(opened, error, now)
 
     def _give_up(self, opened: _Open, error: WireError, now: float) -> list[MasterEffect]:
@@ -595,7 +662,7 @@ class MasterCore:
 
     def _finish_if_done(self, opened: _Open, now: float) -> list[MasterEffect]:
         record = opened.record
-        if record.request.id not in self._open or not all(step.state.is_terminal for step in record.steps):
+        if not all(step.state.is_terminal for step in record.steps):
             return []
         if record.plan is None:
             error = WireError(ErrorCode.CANCELED, "cancelled before anything was done")
@@ -608,9 +675,9 @@ class MasterCore:
         self, opened: _Open, state: State, text: str, error: WireError | None, now: float
     ) -> list[MasterEffect]:
         """The one, terminal answer (promise 1). The caller has the record stored before it is said."""
+        ended = self._event(opened, "request_ended", state=state.value)
         timing = ReplyTiming(opened.plan_s, round(now - opened.arrived_at, 4))
         reply = fit_reply(replace(self._reply(opened.record, state, text, error), timing=timing, seq=opened.seq))
-        ended = self._event(opened, "request_ended", state=state.value)
         record = replace(opened.record, state=state, reply=reply)
         opened.record = record
         request_id = record.request.id
@@ -683,6 +750,7 @@ class MasterCore:
         if card is None:
             if not self.pool[node].open_tasks:
                 self.pool.remove(node)
+                self._timers.cancel(("silence", node))
             return []
         member = self.pool[node]
         member.last_word = now
@@ -715,13 +783,13 @@ class MasterCore:
     def _node_lost(self, node: str, now: float) -> list[MasterEffect]:
         """What may be repeated goes to another node, if one can do it; the rest waits for this one to come back."""
         effects: list[MasterEffect] = []
-        for task in sorted(self.pool[node].open_tasks):
+        for task in list(self.pool[node].open_tasks):
             opened = self._by_task(task)
             current = self._step_of(opened, task)
             self._timers.cancel(("send", task))
             effects.append(self._event(opened, "node_lost", node=node, task=task, step=current.step))
             if self._can_move(opened, current):
-                effects += self._stored(opened, self._again(opened, current, now, avoid=node))
+                effects += self._stored(opened, self._again(opened, current, now) + self._advance(opened, now))
         return effects
 
     def _can_move(self, opened: _Open, current: StepResult) -> bool:
@@ -729,6 +797,8 @@ class MasterCore:
         assert plan is not None
         step = next(step for step in plan.steps if step.id == current.step)
         if step.node is not None or self.pool.choose(step.tool, step.labels) is None:
+            return False
+        if opened.record.is_canceled or current.attempt >= MAX_ATTEMPTS:
             return False
         return not opened.tries.get(current.task or "") or self._task(opened, current).retry == "safe"
 
@@ -738,7 +808,7 @@ class MasterCore:
         What it had accepted and may not be repeated is not sent again: its journal answers, or it ends as ``unknown``.
         """
         effects: list[MasterEffect] = []
-        for task in sorted(self.pool[node].open_tasks):
+        for task in list(self.pool[node].open_tasks):
             opened = self._by_task(task)
             current = self._step_of(opened, task)
             if current.state is State.SUBMITTED or self._task(opened, current).retry == "safe":
@@ -789,7 +859,7 @@ class MasterCore:
     def _event(self, opened: _Open, kind: str, /, **facts: JSON) -> SendEvent:
         event = Event(opened.record.request.id, kind, self._boot, opened.seq, self._wall(), facts)
         opened.seq += 1
-        return SendEvent(event)
+        return SendEvent(fit_event(event))
 
 
 def _sum_up(record: Record) -> State:
@@ -802,6 +872,10 @@ def _sum_up(record: Record) -> State:
     if states & {State.FAILED, State.REJECTED, State.CANCELED}:
         return State.FAILED
     return State.COMPLETED
+
+
+def _refused_retained(what: str) -> Note:
+    return Note(f"{what} was refused: it came as a retained message, which may be from long ago")
 
 
 def _error_of(event: Event) -> WireError:

@@ -86,6 +86,7 @@ class RequestControlled:
 
     request: str
     control: Control
+    is_retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pibot_mesh.master.events import MasterEffect, Record, Save
-from pibot_mesh.protocol.codec import from_dict, to_dict
+from pibot_mesh.protocol.codec import to_dict
 from pibot_mesh.storage import Database
 
 _SCHEMA: Final = """
@@ -30,12 +30,12 @@ class Ledger:
 
     def unfinished(self) -> list[Record]:
         """The records that still need work: without a reply, or with one that no broker has acknowledged."""
-        return [_record(row) for row in self._database.rows("SELECT record FROM request WHERE is_done = 0 ORDER BY ts")]
+        return self._database.messages(Record, "SELECT record FROM request WHERE is_done = 0 ORDER BY ts")
 
     def find(self, request_id: str) -> Record | None:
         """The record of one request."""
-        rows = self._database.rows("SELECT record FROM request WHERE id = ?", [request_id])
-        return _record(rows[0]) if rows else None
+        records = self._database.messages(Record, "SELECT record FROM request WHERE id = ?", [request_id])
+        return records[0] if records else None
 
     def write(self, effects: Sequence[MasterEffect]) -> None:
         """Store the storable among *effects*, all or none; of several records of one request the last is enough."""
@@ -52,7 +52,3 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-
-def _record(row: tuple[str]) -> Record:
-    return from_dict(Record, json.loads(row[0]))

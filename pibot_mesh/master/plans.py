@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jsonschema.validators import Draft202012Validator
+from referencing import Registry
 
 from pibot_mesh.agent.tools import schema_violations
 from pibot_mesh.errors import PlanError
-from pibot_mesh.master.pool import carries, find_tool
+from pibot_mesh.master.pool import MASTER, carries, find_tool
 from pibot_mesh.protocol.codec import JSON
-from pibot_mesh.protocol.messages import Condition, NodeCard, Plan, Step, ToolSpec
+from pibot_mesh.protocol.messages import REF_PATTERN, Condition, NodeCard, Plan, Step, ToolSpec
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "above": operator.gt,
@@ -23,18 +25,22 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "equals": operator.eq,
     "differs": operator.ne,
 }
+_NO_OTHER_SCHEMAS: Registry[Any] = Registry()
+"""Nothing that a schema refers to is fetched from anywhere."""
 
 
 def check_plan(plan: Plan, cards: Mapping[str, NodeCard]) -> None:
     """Whether *plan* fits the live *cards* (the master's own included). Raises PlanError with every violation.
 
-    Checked: step ids are unique; a step waits only for, and refers only to, steps before it; the node is there; the
-    tool exists; the arguments that are known already fit its schema.
+    Checked: step ids are unique; references have their form; a step waits only for, and refers only to, steps before
+    it; the node is there; the tool exists; the arguments that are known already fit its schema.
     """
     problems: list[str] = []
     earlier: set[str] = set()
     for step in plan.steps:
         found = [] if step.id not in earlier else ["its id stands twice"]
+        wrong = sorted(ref for ref in references(dict(step.args)) if not re.fullmatch(REF_PATTERN, ref))
+        found += [f"{ref!r} is no reference such as s1.value" for ref in wrong]
         for needed in sorted(needs(step) - earlier):
             found.append(f"it needs {needed}, which is no step before it")
         found += _fit_problems(step, cards)
@@ -49,7 +55,7 @@ def _fit_problems(step: Step, cards: Mapping[str, NodeCard]) -> list[str]:
         return [f"there is no node {step.node!r} online (online: {', '.join(cards) or 'none'})"]
     if step.kind == "agent" or step.tool is None:
         return []
-    candidates = [cards[step.node]] if step.node else [card for card in cards.values() if carries(card, step.labels)]
+    candidates = [cards[step.node]] if step.node else _who_carry(step.labels, cards)
     tools = [tool for card in candidates if (tool := find_tool(card, step.tool)) is not None]
     if not tools:
         where = step.node or "any node" + (f" labelled {', '.join(step.labels)}" if step.labels else "")
@@ -58,9 +64,18 @@ def _fit_problems(step: Step, cards: Mapping[str, NodeCard]) -> list[str]:
     return min(verdicts, key=len)
 
 
+def _who_carry(labels: Collection[str], cards: Mapping[str, NodeCard]) -> list[NodeCard]:
+    """The nodes with *labels*; the master works only where it is named."""
+    return [card for node, card in cards.items() if node != MASTER and carries(card, labels)]
+
+
 def argument_problems(tool: ToolSpec, args: Mapping[str, JSON]) -> list[str]:
     """What is wrong with *args* by the schema of *tool*; what a reference stands for is not judged yet."""
-    return schema_violations(Draft202012Validator(_without(dict(tool.parameters), args)), _known(args))
+    try:
+        validator = Draft202012Validator(_without(dict(tool.parameters), args), registry=_NO_OTHER_SCHEMAS)
+        return schema_violations(validator, _known(args))
+    except Exception as error:  # noqa: BLE001 - a schema comes from a node, and may be wrong in any way
+        return [f"the schema of {tool.name} cannot be used: {type(error).__name__}: {error}"]
 
 
 def _known(args: Mapping[str, JSON]) -> dict[str, JSON]:

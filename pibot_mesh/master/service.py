@@ -213,11 +213,14 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     def _receive(self, address: Address, message: Message) -> None:
         event = self._read(address, message)
-        if self._actor.stuck is not None and isinstance(event, RequestArrived):
+        if self._actor.stuck is not None and isinstance(event, RequestArrived) and not self._is_known(event):
             self._refuse_unstored(event.request, event.origin)
             self._link.ack(message)
             return
         self._post(event, message)
+
+    def _is_known(self, event: RequestArrived) -> bool:
+        return event.known is not None or self._core.knows(event.request.id)
 
     def _read(self, address: Address, message: Message) -> MasterInput:
         payload = message.payload
@@ -225,7 +228,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             case Kind.REQUEST:
                 return self._read_request(message)
             case Kind.REQUEST_CONTROL:
-                return RequestControlled(address.id, decode(Control, payload))
+                return RequestControlled(address.id, decode(Control, payload), message.retain)
             case Kind.NODE_STATUS:
                 return NodeSeen(address.node, decode_presence(payload))
             case Kind.NODE_HEALTH:

@@ -43,6 +43,7 @@ class Link:
         self._errors = Throttle()
         self._presence = presence
         self._receive = receive
+        self._listen = frozenset(listen)
         will = Will(self._topic(presence), encode_presence(False), delay_s=_WILL_DELAY_S) if presence else None
         self._client = MqttClient(
             broker,
@@ -147,10 +148,17 @@ class Link:
         try:
             if address is None:
                 raise ProtocolError("topic", ["it is none of the mesh's"])
-            self._receive(address, message)
+            if self._is_listened_to(address):
+                self._receive(address, message)
+            else:
+                self.ack(message)
         except ProtocolError as error:
             self.rejections.add(message.topic, error)
             self.ack(message)
+
+    def _is_listened_to(self, address: Address) -> bool:
+        """amqtt 0.12 sends to a new client what it keeps for anybody's subscriptions."""
+        return any((address.kind, node) in self._listen for node in ("", "+", address.node))
 
     def _on_error(self, error: Exception) -> None:
         dropped = self._errors.admit()

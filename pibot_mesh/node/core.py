@@ -10,6 +10,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias, assert_never
 
 from pibot_mesh.agent.tools import ToolRegistry
 from pibot_mesh.errors import ErrorCode, ProtocolError
@@ -73,6 +74,9 @@ _REFUSAL_BYTES = 4_000
 MAX_ORDER_IDS = 256
 """Ids of output orders that are kept to obey each once."""
 
+_Deadline: TypeAlias = Literal["announce", "ttl", "timeout", "grace", "resend"]
+_WHILE_OPEN: Final[tuple[_Deadline, ...]] = ("announce", "ttl", "timeout", "grace")
+
 
 @dataclass(slots=True)
 class _Run:
@@ -116,7 +120,7 @@ class NodeCore:
         self._runs: dict[str, _Run] = {}
         self._queue: deque[str] = deque()
         self._resends: dict[str, int] = {}
-        self._timers: Timers[tuple[str, str]] = Timers()
+        self._timers: Timers[tuple[_Deadline, str]] = Timers()
 
     @property
     def is_stopped(self) -> bool:
@@ -185,6 +189,7 @@ class NodeCore:
                 return self._stop_seen(is_stopped, now)
             case OutputOrdered(device, order, is_retained):
                 return self._output_ordered(device, order, is_retained)
+        assert_never(event)
 
     def tick(self, now: float) -> list[NodeEffect]:
         """Do what is due by *now*."""
@@ -204,6 +209,8 @@ class NodeCore:
                     effects += self._leave_behind(task_id, now)
                 case "resend":
                     effects += self._send_result(task_id, now)
+                case _:
+                    assert_never(what)
         return effects
 
     # Tasks come in
@@ -359,7 +366,7 @@ class NodeCore:
         """Store how the task ended, then say it."""
         task = entry.task
         run = self._runs.pop(task.id, None)
-        for what in ("announce", "ttl", "timeout", "grace"):
+        for what in _WHILE_OPEN:
             self._timers.cancel((what, task.id))
         result = fit_result(
             Result(

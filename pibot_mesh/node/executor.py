@@ -22,7 +22,7 @@ class TaskExecutor:
     def __init__(self, tools: ToolRegistry, ended: Callable[[ToolEnded], None]) -> None:
         self._tools = tools
         self._ended = ended
-        self._runs: dict[str, asyncio.Task[None]] = {}
+        self._runs: dict[str, tuple[Task, asyncio.Task[None]]] = {}
 
     def start(self, task: Task, by: float) -> None:
         """Begin *task*, unless it is later than *by* (seconds on the monotonic clock): then it is ``rejected``."""
@@ -30,21 +30,24 @@ class TaskExecutor:
             error = WireError(ErrorCode.EXPIRED, f"not started within {task.ttl_s:g} s", retryable=True)
             self._ended(ToolEnded(task.id, State.REJECTED, error=error))
             return
-        self._runs[task.id] = asyncio.get_running_loop().create_task(self._run(task), name=f"task {task.id}")
+        run = asyncio.get_running_loop().create_task(self._run(task), name=f"task {task.id}")
+        self._runs[task.id] = (task, run)
 
     def end(self, task: Task) -> None:
         """Tell the tool to end. A tool in a thread cannot be told: it ends when it is done."""
-        run = self._runs.get(task.id)
-        if run is not None and self._can_be_told(task):
-            run.cancel()
+        if task.id in self._runs and self._can_be_told(task):
+            self._runs[task.id][1].cancel()
 
     async def stop(self) -> None:
-        """End all tools. Those in threads cannot be told, and are left behind: what they did is ``unknown``."""
-        runs = list(self._runs.values())
-        for run in runs:
+        """End all tools. Those in threads get a second, then they are left behind: what they did is ``unknown``."""
+        for task, _ in self._runs.values():
+            self.end(task)
+        late = {run for _, run in self._runs.values()}
+        if late:
+            _, late = await asyncio.wait(late, timeout=_STOP_WITHIN_S)
+        for run in late:
             run.cancel()
-        if runs:
-            await asyncio.wait(runs, timeout=_STOP_WITHIN_S)
+        await asyncio.gather(*late)
 
     async def _run(self, task: Task) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pibot_mesh.node.core import MAX_FORGOTTEN
 from pibot_mesh.node.events import Entry, Forgotten, NodeEffect, Remembered, Save, SaveStop
-from pibot_mesh.protocol.codec import from_dict, to_dict
+from pibot_mesh.protocol.codec import to_dict
 from pibot_mesh.storage import Database
 
 _SCHEMA: Final = """
@@ -28,7 +28,7 @@ class Journal:
 
     def read(self) -> Remembered:
         """All that is remembered."""
-        entries = [from_dict(Entry, json.loads(entry)) for [entry] in self._database.rows("SELECT entry FROM task")]
+        entries = self._database.messages(Entry, "SELECT entry FROM task")
         forgotten = dict(self._database.rows("SELECT id, attempt FROM forgotten ORDER BY n"))
         stop = self._database.rows("SELECT value FROM setting WHERE name = 'stop'")
         return Remembered(tuple(entries), forgotten, is_stopped=stop == [("STOP",)])

@@ -1,0 +1,168 @@
+"""What a node remembers, through restarts and kills."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pibot_mesh.node.core import MAX_FORGOTTEN
+from pibot_mesh.node.events import Entry, Forgotten, Note, Remembered, Save, SaveStop, SendResult
+from pibot_mesh.node.journal import Journal, needs_sync
+from pibot_mesh.protocol.messages import (
+    Limits,
+    Output,
+    Result,
+    State,
+    Task,
+    Timing,
+    ToolCall,
+    Usage,
+    WireError,
+)
+
+TASK = Task(
+    "t1",
+    "r1",
+    "call",
+    3,
+    "press",
+    {"deep": [{"x": None}], "word": "中文 é 😀"},
+    "an instruction",
+    "a context",
+    ("press", "read"),
+    "safe",
+    1.5,
+    2.5,
+    Limits(1, 2, 3),
+)
+RESULT = Result(
+    "t1",
+    "r1",
+    3,
+    State.UNKNOWN,
+    Output("text", {"value": [1, 2.5, None, "x"]}),
+    WireError("interrupted", "the node restarted", retryable=True),
+    (ToolCall("press", {"a": 1}, None, "actuate"), ToolCall("read", {}, True), ToolCall("read", {}, False)),
+    Usage(1, 2, 3, 4),
+    Timing(0.25, 1.5),
+    "b1",
+    7,
+    1000.5,
+)
+
+
+def test_every_field_survives_the_journal(tmp_path: Path) -> None:
+    """Of tasks, results, tombstones and the stop."""
+    entries = (Entry(TASK, "ended", RESULT), Entry(Task("t2", "r1", "call", tool="read"), "queued"))
+    journal = Journal(tmp_path / "node.sqlite")
+    journal.write([*(Save(entry, True) for entry in entries), Forgotten({"t9": 4}), SaveStop(True)])
+    journal.write([Forgotten({"t8": 1, "t9": 5})])
+    journal.close()
+
+    remembered = Journal(tmp_path / "node.sqlite").read()
+
+    assert remembered == Remembered(entries, {"t8": 1, "t9": 5}, is_stopped=True)
+    assert list(remembered.forgotten) == ["t8", "t9"], "the oldest first"
+
+
+def test_a_new_journal_remembers_nothing(tmp_path: Path) -> None:
+    """No stop holds."""
+    assert Journal(tmp_path / "node.sqlite").read() == Remembered()
+
+
+def test_a_task_is_replaced_by_what_is_known_of_it_later_and_gone_when_forgotten(tmp_path: Path) -> None:
+    """One row a task; and the stop is what it was last."""
+    journal = Journal(tmp_path / "node.sqlite")
+    journal.write([Save(Entry(TASK, "queued"), False), SaveStop(True)])
+    journal.write([Save(Entry(TASK, "running"), False), SaveStop(False)])
+    assert journal.read() == Remembered((Entry(TASK, "running"),))
+
+    journal.write([Forgotten({"t1": 3})])
+    assert journal.read() == Remembered(forgotten={"t1": 3})
+
+
+def test_tombstones_are_bounded(tmp_path: Path) -> None:
+    """The oldest goes first."""
+    journal = Journal(tmp_path / "node.sqlite")
+    for begin in range(0, MAX_FORGOTTEN + 100, 100):
+        journal.write([Forgotten({f"t{i}": 1 for i in range(begin, begin + 100)})])
+
+    remembered = list(journal.read().forgotten)
+
+    assert (len(remembered), remembered[0]) == (MAX_FORGOTTEN, "t100")
+
+
+@pytest.mark.parametrize(
+    ("effect", "is_synced"),
+    [
+        (Save(Entry(TASK, "running"), True), True),
+        (Save(Entry(TASK, "running"), False), False),
+        (SaveStop(False), True),
+        (Forgotten({"t1": 1}), False),
+        (SendResult(RESULT), False),
+    ],
+)
+def test_only_what_may_not_be_lost_with_the_power_is_synced(effect: Save | SaveStop | Forgotten, is_synced: bool) -> None:
+    """A sync costs an SD card its life."""
+    assert needs_sync([Note("x"), effect]) is is_synced
+
+
+def test_what_is_not_for_the_journal_does_not_touch_it(tmp_path: Path) -> None:
+    """No transaction for a log line."""
+    journal = Journal(tmp_path / "node.sqlite")
+    journal.close()
+
+    journal.write([Note("x"), SendResult(RESULT)])
+
+
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from pibot_mesh.node.events import Entry, Forgotten, Save
+from pibot_mesh.node.journal import Journal
+from pibot_mesh.protocol.messages import Result, State, Task
+
+journal = Journal(Path(sys.argv[1]))
+for i in itertools.count(int(sys.argv[2])):
+    task = Task(f"t{i}", "r1", "call", tool="press")
+    journal.write([Save(Entry(task, "running"), bool(i % 2))])
+    print("running", i, flush=True)
+    journal.write([Save(Entry(task, "ended", Result(task.id, "r1", 1, State.COMPLETED)), True)])
+    print("ended", i, flush=True)
+    if i % 3 == 0:
+        journal.write([Forgotten({task.id: 1})])
+        print("forgotten", i, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_loses_nothing_that_was_stored(tmp_path: Path) -> None:
+    """Twenty times over the same file: it opens, and all that was said to be written is there."""
+    chance, path = random.Random(1), tmp_path / "node.sqlite"
+    said: dict[str, str] = {}
+    for round_ in range(20):
+        command = [sys.executable, "-c", WRITER, str(path), str(1000 * round_)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            for _ in range(chance.randint(1, 30)):
+                phase, number = writer.stdout.readline().split()
+                said[f"t{number}"] = phase
+            writer.kill()
+            for line in writer.stdout:
+                if line.endswith("\n"):
+                    phase, number = line.split()
+                    said[f"t{number}"] = phase
+
+        journal = Journal(path)
+        remembered = journal.read()
+        journal.close()
+        found = {entry.task.id: entry.phase for entry in remembered.entries}
+        found |= dict.fromkeys(remembered.forgotten, "forgotten")  # type: ignore[arg-type]
+        order = ["running", "ended", "forgotten"]
+        for task, phase in said.items():
+            assert order.index(found[task]) >= order.index(phase)
+        assert len(found) <= len(said) + round_ + 1, "at most one more a kill than was said"
+    assert list(tmp_path.glob("*.broken-*")) == []
