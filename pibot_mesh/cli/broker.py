@@ -19,9 +19,10 @@ def command(engine: Engine, host: str, port: int) -> None:
 
     For a house, use the Mosquitto of your system with the configuration in mosquitto/ of this project.
     """
-    from pibot_mesh.cli.engines import engine_name, make_broker
+    from pibot_mesh.cli.engines import ended, engine_name, make_broker
     from pibot_mesh.cli.running import serve
     from pibot_mesh.cli.screen import log_in_words
+    from pibot_mesh.errors import BrokerError
     from pibot_mesh.mqtt.private import next_free_port
 
     log_in_words(logging.WARNING)
@@ -30,6 +31,13 @@ def command(engine: Engine, host: str, port: int) -> None:
 
     async def run() -> None:
         running = make_broker(engine, host, port or next_free_port(host, 0))
-        await serve(running, f"{engine_name(running)} on {running.host}:{running.port}; Ctrl-C ends it{warning}")
+
+        async def died() -> None:
+            await ended(running)
+            raise BrokerError(f"the broker on {running.host}:{running.port} ended by itself")
+
+        await serve(
+            running, f"{engine_name(running)} on {running.host}:{running.port}; Ctrl-C ends it{warning}", until=died
+        )
 
     asyncio.run(run())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -15,6 +17,7 @@ Engine: TypeAlias = Literal["auto", "mosquitto", "amqtt"]
 ENGINES: Final[tuple[Engine, ...]] = ("auto", "mosquitto", "amqtt")
 DEFAULT_PORT: Final = 1883
 _RACES: Final = 5
+_LOOK_S: Final = 0.5
 
 
 def make_broker(engine: Engine, host: str, port: int) -> PrivateMosquitto | EmbeddedBroker:
@@ -35,6 +38,24 @@ def make_broker(engine: Engine, host: str, port: int) -> PrivateMosquitto | Embe
 def engine_name(broker: PrivateMosquitto | EmbeddedBroker) -> str:
     """What people call it."""
     return "Mosquitto" if type(broker).__name__ == "PrivateMosquitto" else "embedded broker (amqtt)"
+
+
+async def ended(broker: PrivateMosquitto | EmbeddedBroker) -> None:
+    """Wait until the program behind *broker* has ended without being told to. Never, for one in this process."""
+    pid: int | None = getattr(broker, "pid", None)
+    if pid is None:
+        await asyncio.Event().wait()
+        return
+    while _exists(pid):  # noqa: ASYNC110 - nobody tells, and this is looked at twice a second
+        await asyncio.sleep(_LOOK_S)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def start_broker(engine: Engine, host: str, port: int | None) -> PrivateMosquitto | EmbeddedBroker:

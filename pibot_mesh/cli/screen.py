@@ -6,12 +6,15 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
+import textwrap
 from typing import Final
 
 import click
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_ONCE_S: Final = 5.0
 _TONES: Final = {"good": "green", "bad": "red", "odd": "yellow", "key": "cyan"}
 
 
@@ -21,10 +24,31 @@ def clean(text: str) -> str:
 
 
 def say(text: str = "", *, tone: str = "", dim: bool = False, bold: bool = False, err: bool = False) -> None:
-    """Print one or more lines. *tone* (good, bad, odd, key), *dim* and *bold* show on a terminal only."""
+    """Print one or more lines. *tone* (good, bad, odd, key), *dim* and *bold* show on a terminal only.
+
+    There, long lines are broken between words, under their own indentation.
+    """
     stream = sys.stderr if err else sys.stdout
-    styled = click.style(clean(text), fg=_TONES.get(tone), dim=dim or None, bold=bold or None)
+    shown = clean(text)
+    if stream.isatty():
+        columns = shutil.get_terminal_size().columns
+        shown = "\n".join(_broken(line, columns) for line in shown.split("\n"))
+    styled = click.style(shown, fg=_TONES.get(tone), dim=dim or None, bold=bold or None)
     click.echo(styled, file=stream, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def _broken(line: str, columns: int) -> str:
+    if len(line) < columns:
+        return line
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line.strip(),
+        max(columns - 1, 20),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def say_json(value: object) -> None:
@@ -44,8 +68,19 @@ def log_in_words(level: int) -> None:
 
 
 class _WordsHandler(logging.Handler):
+    """One line a record. What all parts of a mesh in one process say at the same time is shown once."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._shown: dict[str, float] = {}
+
     def emit(self, record: logging.LogRecord) -> None:
         tone = "bad" if record.levelno >= logging.ERROR else "odd"
-        say(f"{record.levelname.lower()}: {record.getMessage()}", tone=tone, err=True)
+        text = f"{record.levelname.lower()}: {record.getMessage()}"
+        self._shown = {line: at for line, at in self._shown.items() if record.created - at < _ONCE_S}
+        if text in self._shown:
+            return
+        self._shown[text] = record.created
+        say(text, tone=tone, err=True)
         if record.exc_info and record.exc_info[0] is not None:
             say(logging.Formatter().formatException(record.exc_info), dim=True, err=True)

@@ -19,9 +19,12 @@ import click
 from pibot_mesh.cli.engines import DEFAULT_PORT, ENGINES, Engine
 from pibot_mesh.cli.options import Connection, connection, environment, mesh_options
 from pibot_mesh.cli.screen import log_in_words, say
+from pibot_mesh.errors import BrokerError
 
 if TYPE_CHECKING:
     from pibot_mesh.cli.conversation import Conversation
+    from pibot_mesh.mqtt.embedded import EmbeddedBroker
+    from pibot_mesh.mqtt.private import PrivateMosquitto
 
 HOST: Final = "127.0.0.1"
 _ONLINE_S: Final = 10.0
@@ -152,10 +155,27 @@ async def _broker(choices: Choices, stack: AsyncExitStack) -> tuple[Connection, 
         return choices.mesh, "Broker"
     broker = await start_broker(choices.engine, HOST, choices.port)
     stack.push_async_callback(broker.stop)
+    guard = asyncio.create_task(_keep(broker))
+    stack.callback(guard.cancel)
     if choices.port is None and broker.port != DEFAULT_PORT:
         say(f"Port {DEFAULT_PORT} is taken by another program: using {broker.port}.", tone="odd")
         say(f"(If that is a broker which you want to use: --broker {HOST}:{DEFAULT_PORT})", dim=True)
     return Connection(BrokerSettings(HOST, broker.port), choices.mesh.root), engine_name(broker)
+
+
+async def _keep(broker: PrivateMosquitto | EmbeddedBroker) -> None:
+    """Start the broker again where it ended by itself."""
+    from pibot_mesh.cli.engines import ended
+
+    while True:
+        await ended(broker)
+        say("The broker ended by itself: starting it again.", tone="odd", err=True)
+        await broker.stop()
+        try:
+            await broker.start()
+        except BrokerError as error:
+            say(f"The broker is gone for good: {error}", tone="bad", err=True)
+            return
 
 
 async def _converse(conversation: Conversation, history: Path, signals: Signals) -> int:

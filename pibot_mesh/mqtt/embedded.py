@@ -13,12 +13,15 @@ from pibot_mesh.mqtt.private import next_free_port, require_free_port
 if TYPE_CHECKING:
     from amqtt.broker import Broker
 
+_log = logging.getLogger(__name__)
+
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 LISTENER: Final = "default"
 FIRST_PACKET_S: Final = 5.0
 STOP_S: Final = 2.0
 CONNECT: Final = 0x10
 MQTT_5: Final = 5
+_NOISY: Final = ("amqtt", "transitions")
 WRONG_VERSION: Final = bytes((0x20, 0x03, 0x00, 0x84, 0x00))
 """An MQTT 5 CONNACK with the reason «unsupported protocol version»."""
 
@@ -52,7 +55,7 @@ class EmbeddedBroker:
             raise BrokerError(
                 'the embedded broker needs amqtt: pip install "pibot-mesh[embedded]", or use Mosquitto'
             ) from None
-        for noisy in ("amqtt", "transitions"):
+        for noisy in _NOISY:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         if self.port == 0:
             self.port = next_free_port(self.host, 0)
@@ -79,6 +82,9 @@ class EmbeddedBroker:
         if server is not None:
             server.close()
         if broker is not None:
+            # What amqtt has not delivered when it ends is delivered to nobody: not worth a line.
+            for noisy in _NOISY:
+                logging.getLogger(noisy).setLevel(logging.CRITICAL)
             with suppress(TimeoutError):
                 await asyncio.wait_for(broker.shutdown(), timeout=STOP_S)
         for client in self._clients:
@@ -112,6 +118,8 @@ class EmbeddedBroker:
                 )
         except (OSError, EOFError, TimeoutError):
             pass  # the client went away, or said nothing: nobody is there to be told
+        except Exception:  # noqa: BLE001 - amqtt's own bugs ("dictionary changed size") end one connection, no more
+            _log.info("amqtt lost a connection", exc_info=True)
         finally:
             writer.close()
 

@@ -224,9 +224,11 @@ def _unique_keys(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
 
 def _check_tree(value: JSON, what: str) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for depth in range(MAX_DEPTH + 1):
         below: list[JSON] = []
         for item in level:
+            if depth == MAX_DEPTH and isinstance(item, (dict, list, tuple)):
+                raise ProtocolError(what, [f"nested deeper than {MAX_DEPTH} levels"])
             if isinstance(item, dict):
                 below.extend(item.keys())
                 below.extend(item.values())
@@ -234,10 +236,7 @@ def _check_tree(value: JSON, what: str) -> None:
                 below.extend(item)
             elif isinstance(item, str) and not _encodable(item):
                 raise ProtocolError(what, ["a text holds half of a surrogate pair, which UTF-8 cannot carry"])
-        if not below:
-            return
         level = below
-    raise ProtocolError(what, [f"nested deeper than {MAX_DEPTH} levels"])
 
 
 def _encodable(text: str) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pibot_mesh.errors import ProtocolError
+from pibot_mesh.errors import ConfigError, ProtocolError
 from pibot_mesh.protocol import messages
 from pibot_mesh.protocol.codec import decode, encode, to_dict
-from pibot_mesh.protocol.topics import Kind, Topics
+from pibot_mesh.protocol.topics import DELIVERY, Delivery, Kind, Topics
 
 VECTORS = Path(__file__).parent / "vectors"
 MESSAGES = sorted(path.stem for path in VECTORS.glob("[A-Z]*.json"))
@@ -23,6 +23,7 @@ PLAIN: dict[str, Callable[[bytes], Any]] = {
     "value": messages.decode_value,
     "output_set": lambda payload: to_dict(messages.decode_output_set(payload)),
     "health": messages.decode_health,
+    "sensor": messages.decode_sensor,
     "request": lambda payload: {
         key: value
         for key, value in to_dict(messages.decode_request(payload, new_id="new")).items()
@@ -45,7 +46,9 @@ def plain_rows(kind: str) -> list[Any]:
     return [(name, row) for name, table in load("plain").items() for row in table[kind]]
 
 
-def payload_of(row: dict[str, str]) -> bytes:
+def payload_of(row: dict[str, Any]) -> bytes:
+    if "parts" in row:
+        return "".join(text * count for text, count in row["parts"]).encode()
     return bytes.fromhex(row["hex"]) if "hex" in row else row["payload"].encode()
 
 
@@ -59,10 +62,10 @@ def test_there_is_a_file_for_every_message_of_the_protocol() -> None:
 
 @pytest.mark.parametrize(("name", "row"), rows("valid"))
 def test_a_valid_message_means_what_the_vector_says(name: str, row: dict[str, Any]) -> None:
-    """Read, written and read again."""
+    """Read, written byte by byte as ever, and read again."""
     message = decode(getattr(messages, name), payload_of(row))
 
-    assert json.loads(encode(message)) == row["decoded"]
+    assert encode(message).decode() == json.dumps(row["decoded"], ensure_ascii=False, separators=(",", ":"))
     assert decode(getattr(messages, name), json.dumps(row["decoded"]).encode()) == message
 
 
@@ -114,12 +117,25 @@ def test_a_topic_is_built_and_parsed_as_the_vector_says(row: dict[str, str]) -> 
     assert address.kind is Kind[row["kind"]]
     assert {key: getattr(address, key) for key in fields} == fields
     assert topics.topic(Kind[row["kind"]], **fields) == row["topic"]
+    assert DELIVERY[Kind[row["kind"]]] == Delivery(row["qos"], row["retained"])
 
 
 @pytest.mark.parametrize("topic", load("topics")["invalid"])
 def test_any_other_topic_is_none_of_ours(topic: str) -> None:
     """Bad ids, missing levels, another root."""
     assert Topics(load("topics")["root"]).parse(topic) is None
+
+
+def test_there_is_a_vector_for_every_kind_of_topic() -> None:
+    """A new kind needs vectors too."""
+    assert {row["kind"] for row in load("topics")["valid"]} == {kind.name for kind in Kind}
+
+
+@pytest.mark.parametrize("root", load("topics")["roots_invalid"])
+def test_a_root_that_no_broker_would_take_is_refused(root: str) -> None:
+    """With an example of a good one."""
+    with pytest.raises(ConfigError, match="use plain levels such as 'pibot'"):
+        Topics(root)
 
 
 def test_replies_go_only_below_reply() -> None:

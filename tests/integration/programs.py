@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -102,6 +104,61 @@ class Program:
             with self._changed:
                 self._texts[name] += line
                 self._changed.notify_all()
+
+
+class Terminal:
+    """A program on a terminal of its own, as a person has it. On leaving it is killed, where it has not ended."""
+
+    def __init__(self, args: Sequence[str], *, env: Mapping[str, str]) -> None:
+        self.number, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            args,
+            env={**env, "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm", "NO_COLOR": "1"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.text = ""
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self.number, keys.encode())
+
+    def wait_for(self, pattern: str) -> None:
+        """Read the screen until *pattern* comes, behind what was waited for before."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not (match := re.search(pattern, self.text)):
+            assert self._read(deadline), f"{pattern!r} did not come:\n{self.text}"
+        self.text = self.text[match.end() :]
+
+    def wait(self, timeout_s: float = DEADLINE_S) -> int:
+        """Read the rest of the screen; the exit code."""
+        deadline = time.monotonic() + timeout_s
+        while self._read(deadline):
+            pass
+        assert time.monotonic() < deadline, "it does not end"
+        return self.process.wait(timeout_s)
+
+    def _read(self, deadline: float) -> bool:
+        """Read what there is, or wait for it. False at the end, and after *deadline*."""
+        readable, _, _ = select.select([self.number], [], [], max(0.0, deadline - time.monotonic()))
+        try:
+            block = os.read(self.number, 4096) if readable else b""
+        except OSError:  # how Linux says that nobody has the terminal open any more
+            block = b""
+        self.text += block.decode("utf-8", "replace")
+        return bool(block)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.number)
 
 
 def descendants(pid: int) -> set[int]:

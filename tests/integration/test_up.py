@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 
 from pibot_mesh.mqtt.private import find_mosquitto
 from tests.brokers import HOST, Mosquitto, free_port, needs_mosquitto
-from tests.integration.programs import DEADLINE_S, PIBOT, Program, descendants, environment, is_running
+from tests.integration.programs import PIBOT, Program, Terminal, descendants, environment, is_running
 
 SENTENCE = "turn on the fan on worker-1 and read the temperature on worker-2"
 END_S = 3.0
@@ -187,6 +186,59 @@ def test_outputs_are_safe_and_nodes_offline_afterwards(up: Up, tmp_path: Path) -
 
 
 @needs_mosquitto
+def test_ctrl_c_cancels_the_request_that_runs_and_then_ends_the_mesh(up: Up, tmp_path: Path) -> None:
+    """The first one is for the request, which gets its answer; at rest, it is for all."""
+    with Mosquitto() as broker, up("--broker", str(broker.settings), "--nodes", "1") as mesh:
+        mesh.wait_for("Ctrl-C")
+        with _frozen_node(broker, tmp_path) as node:
+            mesh.say("turn on the fan on porch")
+            mesh.wait_for("→ s1 to porch")
+            mesh.send(signal.SIGINT)
+            mesh.wait_for("! cancelling")
+            node.send(signal.SIGCONT)
+            mesh.wait_for("s1 on porch")
+        mesh.say("status of worker-1")
+        mesh.wait_for("✓ s1 on worker-1: up")
+        mesh.wait_for("^worker-1: ")
+        mesh.say("")
+        mesh.send(signal.SIGINT)
+        assert mesh.wait() == 130
+    assert "Traceback" not in mesh.err
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_request_that_runs_does_not_hold_up_the_end(up: Up, tmp_path: Path, number: signal.Signals) -> None:
+    """A second Ctrl-C, or SIGTERM, ends everything in time all the same."""
+    with Mosquitto() as broker, up("--broker", str(broker.settings), "--nodes", "1") as mesh:
+        mesh.wait_for("Ctrl-C")
+        with _frozen_node(broker, tmp_path):
+            mesh.say("turn on the fan on porch")
+            mesh.wait_for("→ s1 to porch")
+            if number is signal.SIGINT:
+                mesh.send(number)
+                mesh.wait_for("! cancelling")
+            started = time.monotonic()
+            mesh.send(number)
+            assert mesh.wait() == 128 + number
+            assert time.monotonic() - started < END_S + SLACK_S
+    assert "Traceback" not in mesh.err
+
+
+@contextmanager
+def _frozen_node(broker: Mosquitto, home: Path) -> Iterator[Program]:
+    """A node named porch that is online and does not answer: its process is stopped."""
+    args = [*PIBOT, "node", "--id", "porch", "--simulate", "--broker", str(broker.settings)]
+    with Program(args, env=environment(home)) as node:
+        node.wait_for("connected to the broker")
+        deadline = time.monotonic() + 10
+        while "porch" not in (status := _status(broker, home)["nodes"]) or not status["porch"]["online"]:
+            assert time.monotonic() < deadline, "the node does not come online"
+        node.send(signal.SIGSTOP)
+        yield node
+
+
+@needs_mosquitto
 def test_a_frozen_broker_does_not_hold_up_the_end(up: Up) -> None:
     """Nobody answers any more, and Ctrl-C still ends everything in time."""
     with up("--engine", "mosquitto", "--port", "0") as mesh:
@@ -199,6 +251,21 @@ def test_a_frozen_broker_does_not_hold_up_the_end(up: Up) -> None:
         assert time.monotonic() - started < END_S + SLACK_S
         assert not is_running(broker)
     assert "Traceback" not in mesh.err
+
+
+@needs_mosquitto
+def test_a_broker_that_dies_is_started_again(up: Up) -> None:
+    """The mesh finds itself again on the same port, and the next request is answered."""
+    with up("--engine", "mosquitto", "--port", "0", "--nodes", "1") as mesh:
+        mesh.wait_for("Ctrl-C")
+        [broker] = descendants(mesh.process.pid)
+        os.kill(broker, signal.SIGKILL)
+        mesh.wait_for("The broker ended by itself: starting it again")
+        mesh.say("turn on the fan on worker-1")
+        mesh.wait_for("^worker-1: the fan is on")
+        mesh.send(signal.SIGINT)
+        assert mesh.wait() == 130
+    assert mesh.err.count("the connection was lost") == 1, "what all parts say is shown once"
 
 
 @needs_mosquitto
@@ -268,68 +335,13 @@ def test_a_state_folder_that_cannot_be_made(up: Up, tmp_path: Path) -> None:
     assert "--state-dir" in line
 
 
-class Terminal:
-    """``pibot up`` on a terminal of its own, as a person has it."""
-
-    def __init__(self, home: Path, *args: str) -> None:
-        env = environment(home, PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm", NO_COLOR="1")
-        self.number, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [*PIBOT, "up", "--engine", "amqtt", "--port", "0", "--nodes", "1", *args],
-            env=env,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        self.text = ""
-
-    def type(self, keys: str) -> None:
-        """Press keys."""
-        os.write(self.number, keys.encode())
-
-    def wait_for(self, pattern: str) -> None:
-        """Read the screen until *pattern* comes, behind what was waited for before."""
-        deadline = time.monotonic() + DEADLINE_S
-        while not (match := re.search(pattern, self.text)):
-            assert self._read(deadline), f"{pattern!r} did not come:\n{self.text}"
-        self.text = self.text[match.end() :]
-
-    def wait(self) -> int:
-        """Read the rest of the screen; the exit code."""
-        deadline = time.monotonic() + END_S + SLACK_S
-        while self._read(deadline):
-            pass
-        assert time.monotonic() < deadline, "it does not end"
-        return self.process.wait(END_S)
-
-    def _read(self, deadline: float) -> bool:
-        """Read what there is, or wait for it. False at the end, and after *deadline*."""
-        readable, _, _ = select.select([self.number], [], [], max(0.0, deadline - time.monotonic()))
-        try:
-            block = os.read(self.number, 4096) if readable else b""
-        except OSError:  # how Linux says that nobody has the terminal open any more
-            block = b""
-        self.text += block.decode("utf-8", "replace")
-        return bool(block)
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.number)
-
-
 @pytest.mark.parametrize(
     ("keys", "code"), [("exit\r", 0), ("\x04", 0), ("\x03", 130)], ids=["exit", "ctrl-d", "ctrl-c"]
 )
 def test_a_prompt_with_history(tmp_path: Path, keys: str, code: int) -> None:
     """Requests are typed, answered and remembered; the arrow key brings the last one back."""
-    with Terminal(tmp_path) as terminal:
+    args = [*PIBOT, "up", "--engine", "amqtt", "--port", "0", "--nodes", "1"]
+    with Terminal(args, env=environment(tmp_path)) as terminal:
         terminal.wait_for("pibot>")
         terminal.type("turn on the fan on worker-1\r")
         terminal.wait_for("worker-1: the fan is on")
@@ -340,7 +352,7 @@ def test_a_prompt_with_history(tmp_path: Path, keys: str, code: int) -> None:
         terminal.wait_for("worker-1: the fan is on")
         terminal.wait_for("pibot>")
         terminal.type(keys)
-        assert terminal.wait() == code
+        assert terminal.wait(END_S + SLACK_S) == code
         assert "Traceback" not in terminal.text
 
     [history] = tmp_path.glob("state/pibot/up/history")

@@ -58,3 +58,41 @@ def test_the_log_is_in_words_and_only_once(capsys: pytest.CaptureFixture[str]) -
         root.handlers, root.propagate = handlers, propagate
 
     assert capsys.readouterr().err == "error: it broke\n"
+
+
+def test_the_same_line_of_many_parts_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A master and three nodes lose the same broker at the same time."""
+    root = logging.getLogger("pibot_mesh")
+    handlers, propagate = list(root.handlers), root.propagate
+    try:
+        log_in_words(logging.WARNING)
+        for _ in range(4):
+            logging.getLogger("pibot_mesh.part").warning("the broker is gone")
+        logging.getLogger("pibot_mesh.part").warning("the broker is back")
+    finally:
+        root.handlers, root.propagate = handlers, propagate
+
+    assert capsys.readouterr().err.splitlines() == ["warning: the broker is gone", "warning: the broker is back"]
+
+
+def test_a_terminal_breaks_lines_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under their indentation, and nothing is lost."""
+    import io
+
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = "  ✓ s1 on worker-1: up 104 minutes, load 0.71, 23749 of 24105 MB memory free"
+
+    say(text)
+    say("短い")
+
+    lines = screen.getvalue().splitlines()
+    assert all(len(line) < 40 for line in lines)
+    assert all(line.startswith("  ") for line in lines[:-1])
+    assert " ".join(line.strip() for line in lines[:-1]) == text.strip()
