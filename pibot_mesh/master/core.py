@@ -2,6 +2,9 @@
 
 The promises of docs/protocol.md that a master keeps are kept here. The shell (`pibot_mesh.master.service`) feeds events
 and performs effects in order; a `Save` stands before whatever may be said only once it is stored.
+
+It is one long module because its parts share what the promises are about: the open requests, their tasks, the pool and
+the timers. What needs none of these has a module of its own: `plans`, `pool`, `events`.
 """
 
 from __future__ import annotations

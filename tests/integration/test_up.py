@@ -11,13 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pibot_mesh.mqtt.private import find_mosquitto
 from tests.brokers import HOST, Mosquitto, free_port, needs_mosquitto
 from tests.integration.programs import PIBOT, Program, Terminal, descendants, environment, is_running
 
@@ -85,13 +84,16 @@ def test_without_a_broker_where_one_was_named(up: Up) -> None:
     assert "Traceback" not in program.err
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@needs_mosquitto
+@pytest.mark.parametrize("engine", ["mosquitto", "amqtt", "one that runs already"])
 def test_the_three_terminals(up: Up, tmp_path: Path, engine: str) -> None:
     """One runs the mesh, one asks with mosquitto_pub, and one sees the whole story with mosquitto_sub."""
-    if find_mosquitto() is None:
-        pytest.skip("mosquitto is not installed")
     env = environment(tmp_path)
-    with up("--engine", engine, "--port", "0") as mesh:
+    with ExitStack() as stack:
+        arguments = ["--engine", engine, "--port", "0"]
+        if engine == "one that runs already":
+            arguments = ["--broker", str(stack.enter_context(Mosquitto()).settings)]
+        mesh = stack.enter_context(up(*arguments))
         port = mesh.wait_for(r"^  broker .*:(\d+)$")[1]
         mesh.wait_for("Ctrl-C")
         with Program(["mosquitto_sub", "-p", port, "-v", "-t", "pibot/#"], env=env) as seen:
