@@ -60,12 +60,13 @@ class Actor(Generic[E, F]):
         self._is_stopping = False
         self._in_work = 0
 
-    def post(self, event: E, then: Callable[[], None] | None = None) -> bool:
+    def post(self, event: E, then: Callable[[], None] | None = None, *, is_own: bool = False) -> bool:
         """Queue *event*; *then* is called when all that it made the core store is stored.
 
-        False where the queue is full: then the event is not taken.
+        False where the queue is full: then the event is not taken. *is_own*: it comes from this process (a tool ended,
+        the connection stands), which makes few of them and cannot say them again: it is always taken.
         """
-        if len(self._waiting) >= self._capacity:
+        if len(self._waiting) >= self._capacity and not is_own:
             return False
         self._waiting.append((event, then, time.monotonic()))
         self._wake.set()
@@ -118,7 +119,7 @@ class Actor(Generic[E, F]):
             _guarded(self._perform, effect)
         for _, then, _ in batch:
             if then is not None:
-                then()
+                _guarded(then)
         self._in_work = 0
 
     async def _stored(self, effects: Sequence[F]) -> bool:
@@ -150,5 +151,6 @@ def _guarded(step: Callable[..., Sequence[F] | None], *arguments: object) -> Seq
     try:
         return step(*arguments) or ()
     except Exception:  # noqa: BLE001 - see above
-        _log.exception("a bug: %s could not be worked off", type(arguments[0]).__name__)
+        what = type(arguments[0]).__name__ if arguments else getattr(step, "__qualname__", "a callback")
+        _log.exception("a bug: %s could not be worked off", what)
         return ()

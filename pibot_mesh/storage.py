@@ -19,20 +19,25 @@ M = TypeVar("M")
 
 
 class Database:
-    """One SQLite file in WAL mode. Used by one thread at a time (any thread).
+    """One SQLite file in WAL mode. One thread at a time writes (any thread), and one reads (the same or another).
+
+    Who reads sees what is stored for good, and never waits for who writes: each has a connection of its own.
 
     A file that is no database (a card that lost its mind) is set aside under another name, which is logged, and an
     empty one takes its place. Raises StoreError where the file cannot be opened or written.
     """
 
     def __init__(self, path: Path, schema: str) -> None:
-        self.path = path
         try:
+            self.path = path = path.expanduser()
             path.parent.mkdir(parents=True, exist_ok=True)
+        except RuntimeError as error:
+            raise StoreError(f"{path}: there is no home directory: name another folder") from error
         except OSError as error:
             raise StoreError(f"{path}: cannot be created: {error.strerror}") from error
         try:
             self._connection = self._open(schema)
+            self._reader = self._connect()
         except sqlite3.OperationalError as error:
             raise StoreError(f"{path}: cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -41,15 +46,15 @@ class Database:
             try:
                 self._set_aside(aside)
                 self._connection = self._open(schema)
+                self._reader = self._connect()
             except (OSError, sqlite3.Error) as problem:
                 raise StoreError(f"{path}: is damaged, and cannot be set aside: {problem}") from problem
 
     def _open(self, schema: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
+        connection = self._connect()
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("PRAGMA cache_size=-512")
             [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
@@ -57,6 +62,11 @@ class Database:
         except BaseException:
             connection.close()
             raise
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
+        connection.execute("PRAGMA cache_size=-512")
         return connection
 
     def _set_aside(self, aside: Path) -> None:
@@ -84,7 +94,7 @@ class Database:
     def rows(self, query: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a SELECT. Raises StoreError."""
         try:
-            return self._connection.execute(query, tuple(values)).fetchall()
+            return self._reader.execute(query, tuple(values)).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: cannot be read: {error}") from error
 
@@ -100,4 +110,5 @@ class Database:
 
     def close(self) -> None:
         """Close the file. Nothing is lost by not calling it."""
+        self._reader.close()
         self._connection.close()

@@ -37,6 +37,10 @@ class Timers(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._due
 
+    def at(self, key: K) -> float | None:
+        """When *key* is due, or None."""
+        return self._due.get(key)
+
     def next_at(self) -> float | None:
         """When the next key is due, or None."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -11,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from jsonschema.validators import Draft202012Validator
 
+from pibot_mesh.agent.threads import in_thread
 from pibot_mesh.errors import ErrorCode, ToolError
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import Output, State, ToolSpec, WireError
@@ -101,7 +101,7 @@ class ToolRegistry:
             raise ToolError(f"{name}: {'; '.join(problems)}", code=ErrorCode.BAD_ARGUMENTS)
         run = self._tools[name].run
         is_async = inspect.iscoroutinefunction(run)
-        output = run(args, context) if is_async else await asyncio.to_thread(run, args, context)
+        output = run(args, context) if is_async else await in_thread(lambda: run(args, context))
         return output if isinstance(output, Output) else await output
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Final, Self
 
 from pibot_mesh.cli.options import Connection
 from pibot_mesh.config.settings import MasterSettings, NodeSettings
-from pibot_mesh.errors import BrokerError
 from pibot_mesh.hardware.board import default_simulated_devices
 from pibot_mesh.master.service import Master
 from pibot_mesh.node.service import Node
@@ -62,13 +60,7 @@ class LocalMesh(AbstractAsyncContextManager["LocalMesh"]):
 
     async def wait_online(self, timeout_s: float) -> None:
         """Wait until the master sees every node. Raises BrokerError, with who is missing, where it takes longer."""
-        await self.master.wait_connected(timeout_s)
-        wanted = {node.id for node in self.nodes}
-        deadline = time.monotonic() + timeout_s
-        while missing := wanted - set(self.master.pool.online()):
-            if time.monotonic() > deadline:
-                raise BrokerError(f"not online within {timeout_s:g} s: {', '.join(sorted(missing))}")
-            await asyncio.sleep(0.02)
+        await self.master.wait_online(*(node.id for node in self.nodes), timeout_s=timeout_s)
 
     async def _stop(self) -> None:
         running, self._running = self._running, []

@@ -77,7 +77,7 @@ def command(
 
 
 class Signals:
-    """Ctrl-C and SIGTERM: cancel the request that runs, or else the task that `watch` was called in."""
+    """Ctrl-C and SIGTERM: cancel the request that runs, or else the task that made this."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -102,6 +102,7 @@ class Signals:
             self.cancel_request()
             return
         self.number = number
+        log_in_words(logging.ERROR)
         watchdog = threading.Timer(_END_S, os._exit, [self.exit_code])
         watchdog.daemon = True
         watchdog.start()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -24,6 +25,8 @@ _NOUNS: Final = {"out": "output", "in": "input", "sensor": "sensor"}
 
 _log = logging.getLogger(__name__)
 
+SAFE_AGAIN_S: Final = 1.0
+"""Seconds after which an output that could not be made safe is tried again."""
 READ_BACK_TOLERANCE: Final = 1.0
 """Percent: drivers round a level to what their pins can do."""
 
@@ -60,6 +63,7 @@ class Board:
         self._factory: Any = None
         self._output_pins: dict[str, OutputPin] = {}
         self._input_pins: dict[str, InputPin] = {}
+        self._unsafe: set[str] = set()
         self._polls: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -85,7 +89,7 @@ class Board:
                 raise ConfigError([f"devices: {error}"]) from error
             raise
         for device, pin in self._input_pins.items():
-            self._on_change(InputChanged(device, pin.read()))
+            self._tell(InputChanged(device, pin.read()))
         self._polls = [self._loop.create_task(self._poll(device)) for device in self._of("sensor")]
 
     async def stop(self) -> None:
@@ -94,6 +98,8 @@ class Board:
             return
         self._try_all(self._outputs.make_safe(Cause(by="safety", reason="the node stops")))
         self._loop = None
+        if self._timer is not None:
+            self._timer.cancel()
         polls, self._polls = self._polls, []
         for poll in polls:
             poll.cancel()
@@ -103,12 +109,20 @@ class Board:
     def set(self, device: str, value: OutputValue, *, cause: Cause, for_s: float | None = None) -> OutputValue:
         """Set an output, and return what its pin reads then. After *for_s* seconds it goes to its safe value.
 
-        Raises ToolError as `Outputs.set` does, and where the pin cannot be set or does not read what was set.
+        Raises ToolError as `Outputs.set` does, and where the pin cannot be set or does not read what was set; a time
+        that ran for it goes on running then.
         """
         self._check_direction(device, "out")
+        safe_at = self._outputs.safe_at(device)
         for write in self._outputs.set(device, value, cause=cause, for_s=for_s, now=self._now()):
-            self._arm()
-            self._write(write)
+            try:
+                self._write(write)
+            except ToolError:
+                if safe_at is not None:
+                    self._outputs.make_safe_at(device, safe_at)
+                raise
+            finally:
+                self._arm()
         return self.state(device)
 
     def hold(self, held: bool, cause: Cause) -> None:
@@ -119,7 +133,10 @@ class Board:
         self._try_all(self._outputs.hold(held, cause))
 
     def make_safe(self, cause: Cause) -> None:
-        """Every output goes to its safe value. One that cannot be set does not keep the others from it."""
+        """Every output goes to its safe value. One that cannot be set does not keep the others from it.
+
+        It is tried again every second, as when the emergency stop is pulled and when a time is over.
+        """
         self._try_all(self._outputs.make_safe(cause))
 
     def state(self, device: str) -> OutputValue:
@@ -143,8 +160,10 @@ class Board:
         """Read a sensor now: quantity → number. Raises ToolError where it is none, or does not answer."""
         self._check_direction(device, "sensor")
         values = await self._sensors[device].read()
+        if not all(map(math.isfinite, values.values())):
+            raise ToolError(f"{self._specs[device].name} gave what is no number: {values}", retryable=True)
         self._readings[device] = values
-        self._on_change(SensorRead(device, values))
+        self._tell(SensorRead(device, values))
         return dict(values)
 
     def readings(self) -> Mapping[str, Mapping[str, float]]:
@@ -194,12 +213,19 @@ class Board:
             reads = pin.read()
         except Exception as error:  # drivers raise what they like
             raise ToolError(f"{name} could not be set: {error}", retryable=True) from error
-        self._on_change(self._outputs.confirm(write, reads))
+        self._tell(self._outputs.confirm(write, reads))
         if abs(reads - write.value) > READ_BACK_TOLERANCE * self._specs[write.device].dimmable:
             wiring = f"check what is wired to GPIO {self._devices[write.device].pin}"
             raise ToolError(
                 f"{name} was set to {value_words(write.value)}, but its pin reads {value_words(reads)}: {wiring}"
             )
+
+    def _tell(self, change: Change) -> None:
+        """Report *change*. A bug in the listener must not keep an output from its safe value."""
+        try:
+            self._on_change(change)
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("a bug: nobody was told of %s", change)
 
     def _try_all(self, writes: Iterable[Write]) -> None:
         for write in writes:
@@ -207,8 +233,12 @@ class Board:
                 continue
             try:
                 self._write(write)
+                self._unsafe.discard(write.device)
             except ToolError as error:
-                _log.error("%s", error)
+                if write.device not in self._unsafe:
+                    _log.error("%s; trying again until it is safe", error)
+                self._unsafe.add(write.device)
+                self._outputs.make_safe_at(write.device, self._now() + SAFE_AGAIN_S)
         self._arm()
 
     # --- Time ---
@@ -231,9 +261,10 @@ class Board:
             try:
                 await self.read(device.id)
                 is_answering = True
-            except ToolError as error:
+            except Exception as error:  # noqa: BLE001 - drivers raise what they like
                 if is_answering:
-                    _log.warning("%s does not answer: %s", self._specs[device.id].name, error)
+                    what = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
+                    _log.warning("%s does not answer: %s", self._specs[device.id].name, what)
                 is_answering = False
             await asyncio.sleep(interval_s)
 
@@ -249,8 +280,8 @@ class Board:
         words = KINDS[device.kind].words
         if self._loop is None or words is None:
             return
-        self._on_change(InputChanged(device.id, is_on))
-        self._on_change(InputEvent(device.id, words.on_event if is_on else words.off_event))
+        self._tell(InputChanged(device.id, is_on))
+        self._tell(InputEvent(device.id, words.on_event if is_on else words.off_event))
 
     def _check_direction(self, device: str, wanted: str) -> None:
         if self._loop is None:

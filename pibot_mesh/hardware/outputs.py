@@ -121,6 +121,15 @@ class Outputs:
             self._timers.cancel(device)
         return [Write(rule.id, rule.safe, cause) for rule in self._rules.values()]
 
+    def safe_at(self, device: str) -> float | None:
+        """When the time of an output is over, or None where none runs."""
+        return self._timers.at(device)
+
+    def make_safe_at(self, device: str, at: float) -> None:
+        """Have `expire` make an output safe at *at*, or when its time is over where that is earlier."""
+        earlier = self._timers.at(device)
+        self._timers.set(device, at if earlier is None else min(at, earlier))
+
     def confirm(self, write: Write, reads: OutputValue) -> OutputChanged:
         """The pin of *write* now reads *reads*: that is the output's state."""
         self._states[write.device] = (reads, write.cause)

@@ -9,16 +9,15 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 from pibot_mesh import __version__
 from pibot_mesh.actor import Actor
 from pibot_mesh.agent.tools import Tool, ToolContext, ToolRegistry
 from pibot_mesh.config.settings import MasterSettings
-from pibot_mesh.errors import ErrorCode, ProtocolError
-from pibot_mesh.logs import Throttle
+from pibot_mesh.errors import BrokerError, ErrorCode, NoMaster, ProtocolError, StoreError
 from pibot_mesh.master.core import MasterCore
 from pibot_mesh.master.events import (
     Announce,
@@ -49,12 +48,13 @@ from pibot_mesh.master.events import (
     TaskResultSeen,
 )
 from pibot_mesh.master.ledger import Ledger
+from pibot_mesh.master.log_topic import LogTopic
 from pibot_mesh.master.planner import OfflinePlanner, Planner
 from pibot_mesh.master.pool import MASTER, Pool
 from pibot_mesh.master.tools import mesh_tools
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.mqtt.link import Link
-from pibot_mesh.protocol.codec import decode, dumps, encode
+from pibot_mesh.protocol.codec import decode, encode
 from pibot_mesh.protocol.messages import (
     Control,
     Event,
@@ -75,7 +75,6 @@ from pibot_mesh.protocol.topics import Address, Kind, Topics
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M")
-_LOG_ROOT: Final = logging.getLogger("pibot_mesh")
 
 
 class Master(AbstractAsyncContextManager["Master"]):
@@ -113,14 +112,63 @@ class Master(AbstractAsyncContextManager["Master"]):
         )
         self._background: set[asyncio.Task[None]] = set()
         self._askers: dict[str, tuple[asyncio.Future[Reply], Callable[[Event], None] | None]] = {}
-        self._log_handler = _LogTopic(self._link)
+        self._log_handler = LogTopic(self._link)
+        self._is_running = False
+        self._is_leaving = False
         self._seq = 0
 
     # Life
 
     async def __aenter__(self) -> Self:
         self._ledger = Ledger(self.settings.state_dir / "master.sqlite")
-        self._core = MasterCore(
+        try:
+            self._core = self._new_core()
+        except BaseException:
+            self._ledger.close()
+            raise
+        self._actor: Actor[MasterInput, MasterEffect] = Actor(self._core, store=self._store, perform=self._perform)
+        self._log_handler.begin()
+        try:
+            effects = self._core.start(time.monotonic())
+            await self._store(effects)
+            for effect in effects:
+                self._perform(effect)
+            self._actor.start()
+            await self._link.start()
+            self._spawn(self._publish_health())
+        except BaseException:
+            await self._leave()
+            raise
+        self._is_running = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """End what runs, say what is stored, ``offline`` last. Each step, whatever the others do."""
+        self._is_running = False
+        async with AsyncExitStack() as stack:
+            stack.callback(self._leave_askers)
+            stack.callback(self._ledger.close)
+            stack.callback(self._planner.close)
+            stack.push_async_callback(self._link.stop)
+            stack.push_async_callback(self._actor.stop)
+            self._log_handler.end()
+            self._is_leaving = True
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    def _leave_askers(self) -> None:
+        for request_id, (future, _) in self._askers.items():
+            if not future.done():
+                future.set_exception(NoMaster(f"the master was stopped before it replied to request {request_id}"))
+
+    def _new_core(self) -> MasterCore:
+        return MasterCore(
             boot=self.boot,
             own_card=NodeCard(MASTER, self.boot, __version__, tools=self.tools.specs()),
             answer=self._planner.answer,
@@ -133,34 +181,19 @@ class Master(AbstractAsyncContextManager["Master"]):
             remembered=self._ledger.unfinished(),
             wall=time.time,
         )
-        self._actor: Actor[MasterInput, MasterEffect] = Actor(self._core, store=self._store, perform=self._perform)
-        _LOG_ROOT.addHandler(self._log_handler)
-        effects = self._core.start(time.monotonic())
-        await self._store(effects)
-        for effect in effects:
-            self._perform(effect)
-        self._actor.start()
-        await self._link.start()
-        self._spawn(self._publish_health())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        _LOG_ROOT.removeHandler(self._log_handler)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await self._actor.stop()
-        await self._link.stop()
-        self._planner.close()
-        self._ledger.close()
-        for future, _ in self._askers.values():
-            future.cancel()
 
     async def wait_connected(self, timeout_s: float = 10.0) -> None:
         """Raises BrokerError where the broker cannot be reached within *timeout_s*."""
         await self._link.wait_connected(timeout_s)
+
+    async def wait_online(self, *nodes: str, timeout_s: float = 10.0) -> None:
+        """Wait until *nodes* can be given tasks. Raises BrokerError, with who is missing, after *timeout_s*."""
+        deadline = time.monotonic() + timeout_s
+        await self.wait_connected(timeout_s)
+        while missing := sorted(set(nodes) - set(self.pool.online())):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"not online within {timeout_s:g} s: {', '.join(missing)}")
+            await asyncio.sleep(0.02)
 
     # Asking from inside the same program
 
@@ -175,8 +208,11 @@ class Master(AbstractAsyncContextManager["Master"]):
     ) -> Reply:
         """Do what *text* says, and return the reply, whatever its state. *on_event* sees the request's events.
 
-        Raises ProtocolError where *text* is empty or over 8,000 characters.
+        Raises ProtocolError where *text* is empty or over 8,000 characters, and NoMaster where the master does not run,
+        or stops before it has replied; what it had accepted it then goes on with after its next start.
         """
+        if not self._is_running:
+            raise NoMaster("this master does not run")
         request = Request(
             uuid.uuid4().hex, text, node=node, mode="plan_only" if plan_only else "auto", timeout_s=timeout_s
         )
@@ -184,7 +220,10 @@ class Master(AbstractAsyncContextManager["Master"]):
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._askers[request.id] = (future, on_event)
         try:
-            self._post(RequestArrived(request))
+            if self._actor.stuck is not None:
+                self._refuse_unstored(request, Origin(), self._actor.stuck)
+            elif not self._actor.post(RequestArrived(request)):
+                self._refuse(request, Origin(), ErrorCode.OVERLOADED, "too much waits already: ask again later")
             return await future
         finally:
             self._askers.pop(request.id, None)
@@ -208,21 +247,16 @@ class Master(AbstractAsyncContextManager["Master"]):
     def _post(self, event: MasterInput, message: Message | None = None) -> None:
         """Hand *event* to the core. *message* is acknowledged once what the core made of it is stored."""
         then = None if message is None else lambda: self._link.ack(message)
-        if not self._actor.post(event, then):
+        if not self._actor.post(event, then, is_own=message is None):
             self._link.rejections.add(message.topic if message else "-", "too much waits to be worked off")
 
     def _receive(self, address: Address, message: Message) -> None:
         event = self._read(address, message)
-        if self._actor.stuck is not None and isinstance(event, RequestArrived) and not self._is_known(event):
-            self._refuse_unstored(event.request, event.origin)
-            self._link.ack(message)
-            return
-        self._post(event, message)
+        if event is not None:
+            self._post(event, message)
 
-    def _is_known(self, event: RequestArrived) -> bool:
-        return event.known is not None or self._core.knows(event.request.id)
-
-    def _read(self, address: Address, message: Message) -> MasterInput:
+    def _read(self, address: Address, message: Message) -> MasterInput | None:
+        """The event that *message* is, or None where it has been answered already."""
         payload = message.payload
         match address.kind:
             case Kind.REQUEST:
@@ -249,7 +283,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             raise ProtocolError("NodeCard", [f"node: {MASTER!r} is the master's own name"])
         return card
 
-    def _read_request(self, message: Message) -> RequestArrived | RequestMalformed:
+    def _read_request(self, message: Message) -> RequestArrived | RequestMalformed | None:
         try:
             request = decode_request(message.payload, new_id=uuid.uuid4().hex)
         except ProtocolError as error:
@@ -262,12 +296,24 @@ class Master(AbstractAsyncContextManager["Master"]):
             base64.b64encode(message.correlation).decode() if message.correlation else None,
             message.mid if is_plain and message.qos else None,
         )
-        known = None if self._core.knows(request.id) else self._ledger.find(request.id)
+        is_held = self._core.knows(request.id)
+        known, why = None, None if is_held else self._actor.stuck
+        try:
+            known = None if is_held else self._ledger.find(request.id)
+        except StoreError as error:
+            why = error
+        if known is None and why is not None:
+            self._refuse_unstored(request, origin, why)
+            self._link.ack(message)
+            return None
         return RequestArrived(request, origin, message.retain, message.dup, known)
 
-    def _refuse_unstored(self, request: Request, origin: Origin) -> None:
-        error = WireError(ErrorCode.STORAGE, f"nothing can be accepted now: {self._actor.stuck}", retryable=True)
-        self._send_reply(SendReply(Reply(request.id, State.REJECTED, error.message, error=error), origin, None, False))
+    def _refuse_unstored(self, request: Request, origin: Origin, why: StoreError) -> None:
+        self._refuse(request, origin, ErrorCode.STORAGE, f"nothing can be accepted now: {why}")
+
+    def _refuse(self, request: Request, origin: Origin, code: ErrorCode, why: str) -> None:
+        error = WireError(code, why, retryable=True)
+        self._send_reply(SendReply(Reply(request.id, State.REJECTED, why, error=error), origin, None, False))
 
     def _disconnected(self, reason: str) -> None:
         _log.info("the broker is gone: %s", reason)
@@ -360,30 +406,12 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._link.send(Kind.MASTER_HEALTH, encode_health(numbers))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        if self._is_leaving:  # it is in the ledger, for the next start
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-class _LogTopic(logging.Handler):
-    """Publishes warnings and errors on ``master/log``, in bounded numbers."""
-
-    def __init__(self, link: Link) -> None:
-        super().__init__(logging.WARNING)
-        self._link = link
-        self._throttle = Throttle(burst=20)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Publish *record*, unless there were too many."""
-        if not self._link.is_connected or self._throttle.admit() is None:
-            return
-        line = {
-            "ts": round(record.created, 3),
-            "level": record.levelname.lower(),
-            "source": record.name.removeprefix("pibot_mesh."),
-            "message": record.getMessage()[:2000],
-        }
-        self._link.send(Kind.MASTER_LOG, dumps(line))
 
 
 def _named(message: M, field: str, expected: str) -> M:

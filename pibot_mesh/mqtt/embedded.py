@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import ItemsView, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pibot_mesh.errors import BrokerError
 from pibot_mesh.mqtt.private import next_free_port, require_free_port
@@ -66,6 +67,7 @@ class EmbeddedBroker:
                 "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
             }
         )
+        broker._subscriptions = Steady()
         await broker.start()
         self._broker = broker
         try:
@@ -122,6 +124,21 @@ class EmbeddedBroker:
             _log.info("amqtt lost a connection", exc_info=True)
         finally:
             writer.close()
+
+
+class Steady(dict[str, list[Any]]):
+    """A dict of lists that may change while somebody loops over it: the loop sees what was there when it began.
+
+    amqtt awaits inside its loops over subscriptions. With a plain dict, a client that subscribes meanwhile ends
+    another's connection or has a message lost ("dictionary changed size during iteration").
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().keys()))
+
+    def items(self) -> ItemsView[str, list[Any]]:  # type: ignore[override]  # a view of a copy, which is what is wanted
+        """The keys and copies of the lists, as they are now."""
+        return {key: list(value) for key, value in super().items()}.items()
 
 
 class _Rewound(asyncio.StreamReader):

@@ -14,6 +14,8 @@ from pibot_mesh.protocol.messages import encode_presence
 from pibot_mesh.protocol.topics import DELIVERY, Address, Kind, Topics
 
 _log = logging.getLogger(__name__)
+_DROPPABLE: Final = frozenset((Kind.REQUEST_EVENT, Kind.TASK_EVENT, Kind.NODE_EVENT, Kind.REPLY))
+"""What makes room for replies and results where too much waits: a gap in ``seq`` shows it (promise 7)."""
 _WILL_DELAY_S: Final = 10
 """A blink of the Wi-Fi shorter than this is nobody's business (MQTT 5 only)."""
 
@@ -106,6 +108,7 @@ class Link:
             retain=DELIVERY[kind].retain,
             expiry_s=expiry_s,
             keep=keep,
+            droppable=kind in _DROPPABLE,
             delivered=delivered,
         )
 
@@ -119,9 +122,13 @@ class Link:
         expiry_s: float | None = None,
         correlation: bytes | None = None,
         keep: bool = True,
+        droppable: bool = False,
         delivered: Callable[[], None] | None = None,
     ) -> None:
-        """Publish on any topic. What cannot be sent (too large, queue full) is logged, not raised."""
+        """Publish on any topic. What cannot be sent (too large, queue full) is logged, not raised.
+
+        *droppable*: it is the first to go where too much waits.
+        """
         try:
             self._client.publish(
                 topic,
@@ -131,6 +138,7 @@ class Link:
                 expiry_s=max(1, round(expiry_s)) if expiry_s is not None else None,
                 correlation=correlation,
                 keep=keep,
+                droppable=droppable,
                 on_ack=delivered,
             )
         except MeshError as error:

@@ -9,6 +9,9 @@ from typing import Final
 
 MAX_MESSAGES: Final = 1000
 MAX_BYTES: Final = 4 * 1024 * 1024
+FOR_STATES: Final = 0.5
+"""How much more there is for retained messages, as a part of both bounds: a party whose connection was away for long
+must be able to say that it is back, whatever waits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +42,8 @@ class Outgoing:
 class Outbox:
     """QoS 1 messages in the order in which they were handed over, at most *max_messages* and *max_bytes* of them.
 
-    Messages in flight count. When it is full, the oldest droppable message makes room; where there is none, the new
-    message is the one that is lost.
+    For retained ones there is half as much again. Messages in flight count. When it is full, the oldest droppable
+    message makes room; where there is none, the new message is the one that is lost.
     """
 
     def __init__(self, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
@@ -122,7 +125,8 @@ class Outbox:
         self._backlog.clear()
 
     def _has_room(self, message: Outgoing) -> bool:
-        return len(self) < self._max_messages and self._bytes + message.size <= self._max_bytes
+        share = 1 + FOR_STATES if message.retain else 1
+        return len(self) < self._max_messages * share and self._bytes + message.size <= self._max_bytes * share
 
     def _oldest_droppable(self) -> Outgoing | None:
         for queue in (self._backlog, self._waiting):

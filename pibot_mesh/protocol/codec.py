@@ -103,9 +103,9 @@ def dumps(value: JSON, what: str = "payload") -> bytes:
         raise ProtocolError(what, [f"nested deeper than {MAX_DEPTH} levels"]) from None
     except (TypeError, ValueError) as error:
         raise ProtocolError(what, [f"cannot be written as JSON: {error}"]) from None
-    _check_tree(value, what)
     if len(payload) > MAX_PAYLOAD:
         raise PayloadTooLarge(what, [f"{len(payload)} bytes, at most {MAX_PAYLOAD} are allowed"])
+    _check_tree(value, what)
     return payload
 
 
@@ -212,13 +212,11 @@ def _finite_float(text: str) -> float:
 
 
 def _unique_keys(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {_show(key)} stands twice")
-            seen.add(key)
+    result: dict[str, JSON] = {}
+    for key, item in pairs:
+        if key in result:
+            raise ValueError(f"the key {_show(key)} stands twice")
+        result[key] = item
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,9 +86,10 @@ def _table(path: Path) -> dict[str, str]:
 
 def _first_number(text: str | None) -> float | None:
     try:
-        return float((text or "").split()[0])
+        number = float((text or "").split()[0])
     except (IndexError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def _mib(kib: str | None) -> float | None:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
-from pibot_mesh.agent.tools import Tool, ToolRegistry
 from pibot_mesh.errors import ErrorCode
 from pibot_mesh.master import events as m
 from pibot_mesh.master.core import MasterCore
@@ -23,7 +20,6 @@ from pibot_mesh.node.core import NodeCore
 from pibot_mesh.protocol.codec import decode, encode
 from pibot_mesh.protocol.messages import (
     Capacity,
-    Condition,
     Control,
     NodeCard,
     Output,
@@ -31,98 +27,26 @@ from pibot_mesh.protocol.messages import (
     Reply,
     Request,
     State,
-    Step,
-    StepResult,
     Task,
-    ToolSpec,
     WireError,
 )
+from pibot_mesh.testing.promises import Promises
+from pibot_mesh.testing.world import NONE, SPECS, USUAL, Faults, MasterProcess, NodeProcess, Process
 
-_HEALTH_S: Final = 10.0
-_NUMBER: Final = {"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}
-
-SPECS: Final = (
-    ToolSpec("read", "Reads.", _NUMBER, timeout_s=8.0),
-    ToolSpec("set", "Sets, and may do so again.", _NUMBER, effect="actuate", timeout_s=8.0),
-    ToolSpec("press", "Presses once.", _NUMBER, effect="actuate", safe_to_retry=False, timeout_s=8.0),
-)
-"""The tools of every node on the bench."""
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """How bad the world is: the chance of each fault at each message, effect or second."""
-
-    loss: float = 0.05
-    twice: float = 0.05
-    late: float = 0.05
-    """A message takes up to 5 s, and so overtakes or is overtaken."""
-    crash: float = 0.01
-    """A process dies at some point between the effects of one event."""
-    cut: float = 0.01
-    """A connection breaks, in each second."""
-    mute: float = 0.2
-    """The broker does not notice that a connection is gone."""
-    slow: float = 0.2
-    """A tool takes longer than its time."""
-
-
-NONE: Final = Faults(0, 0, 0, 0, 0, 0, 0)
-
-
-class _Crash(Exception):
-    """The process that was performing effects is gone."""
-
-
-class _Clocked(Protocol):
-    def wake_at(self) -> float | None: ...
-
-
-class _Process:
-    """What a master and a node have in common: a life that ends and begins again, and a connection."""
-
-    core: _Clocked
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.life = 0
-        """Grows at each start, and at each end."""
-        self.session = 0
-        """Grows at each connect and disconnect."""
-        self.is_up = False
-        self.is_connected = False
-
-
-class _MasterProcess(_Process):
-    core: MasterCore
-
-    def __init__(self) -> None:
-        super().__init__("master")
-        self.ledger: dict[str, m.Record] = {}
-
-
-class _NodeProcess(_Process):
-    core: NodeCore
-
-    def __init__(self, name: str, tools: ToolRegistry) -> None:
-        super().__init__(name)
-        self.tools = tools
-        self.entries: dict[str, n.Entry] = {}
-        self.forgotten: dict[str, int] = {}
-        self.is_stopped = False
-        self.delivered: dict[str, float] = {}
-        """When a copy of each task last arrived."""
+HEALTH_S: Final = 10.0
+"""How often a node says how it is."""
 
 
 class Bench:
-    """A mesh in memory. `ask` and `cancel` what is wanted, `run` the clock, then `settle` and look at `replies`."""
+    """A mesh in memory. `ask` and `cancel` what is wanted, `run` the clock, then `settle` and look at
+    `promises`."""
 
     def __init__(
         self,
         seed: int,
         *,
         nodes: Sequence[str] = ("n1", "n2", "n3"),
-        faults: Faults = Faults(),
+        faults: Faults = USUAL,
         capacity: Capacity = Capacity(2, 3),
         open_requests: int = 50,
         request_timeout_s: float = 60.0,
@@ -130,23 +54,18 @@ class Bench:
         self.now = 0.0
         self.chance = random.Random(seed)
         self.faults = faults
-        self.replies: dict[str, list[Reply]] = defaultdict(list)
-        """Every reply that the broker was given, by request."""
-        self.starts: Counter[tuple[str, int]] = Counter()
-        """How often the tool of each task was started, by task and attempt."""
-        self._seed = seed
+        self.promises = Promises(seed, lambda: self.now)
         self._capacity = capacity
         self._open_requests = open_requests
         self._request_timeout_s = request_timeout_s
-        self._plans: dict[str, Plan | m.Refusal] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._in_order: dict[str, float] = {}
         self._presence: dict[str, bool] = {}
         self._cards: dict[str, NodeCard] = {}
         self._is_stopped = False
-        self.master = _MasterProcess()
-        self.nodes = {name: _NodeProcess(name, ToolRegistry([Tool(spec, _no_run) for spec in SPECS])) for name in nodes}
+        self.master = MasterProcess()
+        self.nodes = {name: NodeProcess(name) for name in nodes}
         self._start_master()
         for node in self.nodes.values():
             self._start_node(node)
@@ -156,7 +75,7 @@ class Bench:
 
     def ask(self, request: Request, plan: Plan | m.Refusal, *, times: int = 1) -> None:
         """A person asks, *times* times with the same id, and goes on asking while there is no reply."""
-        self._plans[request.id] = plan
+        self.promises.plans[request.id] = plan
         for _ in range(times):
             self._ask_until_answered(request)
 
@@ -185,51 +104,8 @@ class Bench:
         """No more faults; let every request come to its end, and check that it did."""
         self.faults = NONE
         self.run(seconds)
-        for request_id, record in self.master.ledger.items():
-            self._check(record.reply is not None, f"{request_id} was accepted and has no reply")
-            self._check(bool(self.replies[request_id]), f"the reply to {request_id} was never said")
-            self._check(record.is_sent, f"the reply to {request_id} was never taken by the broker")
-        for record in self.master.ledger.values():
-            for step in record.steps:
-                self._check_truth(step)
-        self._check(self.master.core.open_requests == 0, "a request is still open")
-
-    def is_started(self, task: str) -> bool:
-        """Whether the tool of *task* was ever started."""
-        return any(name == task for name, _ in self.starts)
-
-    # Promises
-
-    def _check(self, is_kept: bool, promise: str) -> None:
-        assert is_kept, f"seed {self._seed}, at {self.now:.2f} s: {promise}"
-
-    def _check_truth(self, step: StepResult) -> None:
-        if step.task is None:
-            return
-        is_started = self.is_started(step.task)
-        if step.state is State.COMPLETED:
-            self._check(is_started, f"{step.task} is said to be completed and was never started")
-        if is_started and self._is_never(step.task):
-            is_admitted = step.state in (State.COMPLETED, State.UNKNOWN) or bool(step.tool_calls)
-            self._check(is_admitted, f"{step.task} was started and is said to be {step.state}")
-
-    def _is_never(self, task: str) -> bool:
-        request, step_id = task.rsplit("-", 1)
-        plan = self._plans[request]
-        return isinstance(plan, Plan) and any(step.id == step_id and step.tool == "press" for step in plan.steps)
-
-    def _check_start(self, node: _NodeProcess, task: Task) -> None:
-        self.starts[task.id, task.attempt] += 1
-        self._check(self.starts[task.id, task.attempt] == 1, f"attempt {task.attempt} of {task.id} ran twice")
-        if task.retry == "never":
-            ran = sum(count for (name, _), count in self.starts.items() if name == task.id)
-            self._check(ran == 1, f"{task.id}, which may run once, ran {ran} times")
-        age = self.now - node.delivered[task.id]
-        self._check(age < task.ttl_s, f"{task.id} was started {age:.2f} s after it came")
-        entry = node.entries.get(task.id)
-        self._check(entry is not None and entry.phase == "running", f"{task.id} was started before it was stored")
-        is_stopped = node.is_stopped and node.tools[task.tool or ""].spec.effect == "actuate"
-        self._check(not is_stopped, f"{task.id} was started while the emergency stop held")
+        self.promises.check_ledger(self.master.ledger)
+        self.promises.check(self.master.core.open_requests == 0, "a request is still open")
 
     # The clock
 
@@ -248,16 +124,16 @@ class Bench:
         for process in (self.master, *self.nodes.values()):
             if not process.is_up or (wake_at := process.core.wake_at()) is None or wake_at > self.now:
                 continue
-            if isinstance(process, _MasterProcess):
+            if isinstance(process, MasterProcess):
                 self._perform_master(process.core.tick(self.now))
-            elif isinstance(process, _NodeProcess):
+            elif isinstance(process, NodeProcess):
                 self._perform_node(process, process.core.tick(self.now))
 
     def _each_second(self) -> None:
         for process in (self.master, *self.nodes.values()):
             if process.is_connected and self.chance.random() < self.faults.cut:
                 self._cut(process)
-        if round(self.now) % _HEALTH_S == 0:
+        if round(self.now) % HEALTH_S == 0:
             for node in self.nodes.values():
                 if node.is_connected:
                     self._to_master(m.HealthSeen(node.name, {}))
@@ -276,14 +152,14 @@ class Bench:
             may_reply_to=lambda _: True,
             request_timeout_s=self._request_timeout_s,
             open_requests=self._open_requests,
-            health_interval_s=_HEALTH_S,
+            health_interval_s=HEALTH_S,
             jitter=self.chance,
             remembered=[record for record in master.ledger.values() if not record.is_sent],
         )
         self._perform_master(master.core.start(self.now))
         self._connect_soon(master)
 
-    def _start_node(self, node: _NodeProcess) -> None:
+    def _start_node(self, node: NodeProcess) -> None:
         node.life += 1
         node.is_up = True
         remembered = n.Remembered(tuple(node.entries.values()), dict(node.forgotten), node.is_stopped)
@@ -297,16 +173,16 @@ class Bench:
         self._perform_node(node, node.core.start())
         self._connect_soon(node)
 
-    def _connect_soon(self, process: _Process) -> None:
+    def _connect_soon(self, process: Process) -> None:
         life = process.life
         self._at(self.now + self.chance.uniform(0.05, 2), lambda: self._connect(process, life))
 
-    def _connect(self, process: _Process, life: int) -> None:
+    def _connect(self, process: Process, life: int) -> None:
         if process.life != life or process.is_connected or not process.is_up:
             return
         process.is_connected = True
         process.session += 1
-        if isinstance(process, _NodeProcess):
+        if isinstance(process, NodeProcess):
             self._node_handles(process, n.Connected())
             self._to_node_in_order(process, n.StopSeen(self._is_stopped))
             self._to_node_in_order(process, n.MasterSeen(self._presence.get("master", False)))
@@ -318,7 +194,7 @@ class Bench:
             if name in self._cards:
                 self._to_master_in_order(m.CardSeen(name, self._cards[name]))
 
-    def _cut(self, process: _Process) -> None:
+    def _cut(self, process: Process) -> None:
         """The connection breaks; the broker says so soon, or not at all, or when the process is there again."""
         if not process.is_connected:
             return
@@ -327,18 +203,18 @@ class Bench:
         if self.chance.random() >= self.faults.mute:
             self._at(self.now + self.chance.uniform(0.01, 3), lambda: self._publish_presence(process, False))
         if process.is_up:
-            if isinstance(process, _NodeProcess):
+            if isinstance(process, NodeProcess):
                 self._node_handles(process, n.Disconnected())
             else:
                 self._master_handles(m.Disconnected())
             self._connect_soon(process)
 
-    def _die(self, process: _Process) -> None:
+    def _die(self, process: Process) -> None:
         process.is_up = False
         process.life += 1
         self._cut(process)
         again = self.chance.uniform(0.1, 20)
-        if isinstance(process, _NodeProcess):
+        if isinstance(process, NodeProcess):
             node = process
             self._at(self.now + again, lambda: self._start_node(node))
         else:
@@ -346,9 +222,9 @@ class Bench:
 
     # The broker
 
-    def _publish_presence(self, process: _Process, is_online: bool) -> None:
+    def _publish_presence(self, process: Process, is_online: bool) -> None:
         self._presence[process.name] = is_online
-        if isinstance(process, _NodeProcess):
+        if isinstance(process, NodeProcess):
             self._to_master_in_order(m.NodeSeen(process.name, is_online))
             self._to_node_in_order(process, n.OwnStatusSeen(is_online))
             return
@@ -374,17 +250,15 @@ class Bench:
         self._deliver(lambda: self._if_connected(self.master, lambda: self._master_handles(event)))
 
     def _to_master_in_order(self, event: m.MasterInput) -> None:
-        self._deliver_in_order(
-            "master", lambda: self._if_connected(self.master, lambda: self._master_handles(event))
-        )
+        self._deliver_in_order("master", lambda: self._if_connected(self.master, lambda: self._master_handles(event)))
 
-    def _to_node(self, node: _NodeProcess, event: n.NodeInput) -> None:
+    def _to_node(self, node: NodeProcess, event: n.NodeInput) -> None:
         self._deliver(lambda: self._if_connected(node, lambda: self._node_handles(node, event)))
 
-    def _to_node_in_order(self, node: _NodeProcess, event: n.NodeInput) -> None:
+    def _to_node_in_order(self, node: NodeProcess, event: n.NodeInput) -> None:
         self._deliver_in_order(node.name, lambda: self._if_connected(node, lambda: self._node_handles(node, event)))
 
-    def _if_connected(self, process: _Process, deliver: Callable[[], None]) -> None:
+    def _if_connected(self, process: Process, deliver: Callable[[], None]) -> None:
         if process.is_connected:
             deliver()
 
@@ -393,12 +267,12 @@ class Bench:
     def _master_handles(self, event: m.MasterInput) -> None:
         self._perform_master(self.master.core.handle(event, self.now))
 
-    def _node_handles(self, node: _NodeProcess, event: n.NodeInput) -> None:
+    def _node_handles(self, node: NodeProcess, event: n.NodeInput) -> None:
         if isinstance(event, n.TaskArrived):
             node.delivered[event.task.id] = self.now
         self._perform_node(node, node.core.handle(event, self.now))
-        self._check(node.core.running <= self._capacity.running, "a node runs more than it may")
-        self._check(node.core.queued <= self._capacity.queued, "a node queues more than it may")
+        self.promises.check(node.core.running <= self._capacity.running, "a node runs more than it may")
+        self.promises.check(node.core.queued <= self._capacity.queued, "a node queues more than it may")
 
     def _dies_at(self, effects: Sequence[object]) -> int:
         """Before which effect the process dies: -1 is before anything was stored; past the last one is never."""
@@ -414,7 +288,7 @@ class Bench:
             }
         for effect in effects[: max(0, dies_at)]:
             self._perform_one_master(effect)
-        self._check(self.master.core.open_requests <= self._open_requests, "too many requests are open")
+        self.promises.check(self.master.core.open_requests <= self._open_requests, "too many requests are open")
         if dies_at < len(effects):
             self._die(self.master)
 
@@ -422,13 +296,13 @@ class Bench:
         master = self.master
         match effect:
             case m.MakePlan(request):
-                self._check(request.id in master.ledger, f"{request.id} was planned before it was stored")
+                self.promises.check(request.id in master.ledger, f"{request.id} was planned before it was stored")
                 life = master.life
                 self._at(self.now + self.chance.uniform(0.001, 0.5), lambda: self._planned(request.id, life))
             case m.SendTask(node, task) if master.is_connected:
                 steps = master.ledger[task.request].steps
                 is_stored = any((step.task, step.attempt) == (task.id, task.attempt) for step in steps)
-                self._check(is_stored, f"{task.id} was sent before it was stored")
+                self.promises.check(is_stored, f"{task.id} was sent before it was stored")
                 self._to_node(self.nodes[node], n.TaskArrived(decode(Task, encode(task))))
             case m.SendTaskControl(node, task_id, control) if master.is_connected:
                 self._to_node(self.nodes[node], n.TaskControlled(task_id, control))
@@ -443,18 +317,15 @@ class Bench:
 
     def _planned(self, request_id: str, life: int) -> None:
         if self.master.life == life:
-            self._master_handles(m.Planned(request_id, self._plans[request_id]))
+            self._master_handles(m.Planned(request_id, self.promises.plans[request_id]))
 
     def _say_reply(self, effect: m.SendReply, reply: Reply) -> None:
         encode(reply)
         if not self.master.is_connected:
             return
-        record = self.master.ledger.get(reply.id)
         if reply.error is not None and reply.error.code == ErrorCode.OVERLOADED:
             return
-        self._check(record is not None and record.reply == reply, f"the reply to {reply.id} was said before it stood")
-        self.replies[reply.id].append(reply)
-        self._check(all(old == reply for old in self.replies[reply.id]), f"{reply.id} has two different replies")
+        self.promises.note_reply(reply, self.master.ledger.get(reply.id))
         if effect.is_final:
             session = self.master.session
             self._at(self.now + self.chance.uniform(0.001, 0.3), lambda: self._delivered(reply.id, session))
@@ -463,7 +334,7 @@ class Bench:
         if self.master.session == session:
             self._master_handles(m.ReplyDelivered(request_id))
 
-    def _perform_node(self, node: _NodeProcess, effects: Sequence[n.NodeEffect]) -> None:
+    def _perform_node(self, node: NodeProcess, effects: Sequence[n.NodeEffect]) -> None:
         dies_at = self._dies_at(effects)
         if dies_at >= 0:
             self._store(node, effects)
@@ -472,7 +343,7 @@ class Bench:
         if dies_at < len(effects):
             self._die(node)
 
-    def _store(self, node: _NodeProcess, effects: Sequence[n.NodeEffect]) -> None:
+    def _store(self, node: NodeProcess, effects: Sequence[n.NodeEffect]) -> None:
         for effect in effects:
             match effect:
                 case n.Save(entry):
@@ -484,10 +355,10 @@ class Bench:
                 case n.SaveStop(is_stopped):
                     node.is_stopped = is_stopped
 
-    def _perform_one_node(self, node: _NodeProcess, effect: n.NodeEffect) -> None:
+    def _perform_one_node(self, node: NodeProcess, effect: n.NodeEffect) -> None:
         match effect:
             case n.StartTool(task):
-                self._check_start(node, task)
+                self.promises.note_start(node, task)
                 life = node.life
                 takes = 9.0 if self.chance.random() < self.faults.slow else self.chance.choice([0.01, 0.1, 1, 7])
                 self._at(self.now + takes, lambda: self._tool_ends(node, task, life))
@@ -501,7 +372,7 @@ class Bench:
             case n.SendResult(result) if node.is_connected:
                 entry = node.entries.get(result.id)
                 is_stored = entry is not None and entry.result == result
-                self._check(is_stored, f"the result of {result.id} was said before it was stored")
+                self.promises.check(is_stored, f"the result of {result.id} was said before it was stored")
                 self._to_master(m.TaskResultSeen(node.name, result))
             case n.Announce() if node.is_connected:
                 self._cards[node.name] = NodeCard(
@@ -510,7 +381,7 @@ class Bench:
                 self._to_master_in_order(m.CardSeen(node.name, self._cards[node.name]))
                 self._publish_presence(node, True)
 
-    def _tool_ends(self, node: _NodeProcess, task: Task, life: int, ended: n.ToolEnded | None = None) -> None:
+    def _tool_ends(self, node: NodeProcess, task: Task, life: int, ended: n.ToolEnded | None = None) -> None:
         if node.life == life:
             done = n.ToolEnded(task.id, State.COMPLETED, Output("done", {"n": task.args["n"]}))
             self._node_handles(node, ended or done)
@@ -518,37 +389,10 @@ class Bench:
     # People
 
     def _ask_until_answered(self, request: Request) -> None:
-        if self.replies[request.id]:
+        if self.promises.replies[request.id]:
             return
-        self._to_master(m.RequestArrived(request, known=self.master.ledger.get(request.id)))
+        self._deliver(lambda: self._if_connected(self.master, lambda: self._request_arrives(request)))
         self._at(self.now + self.chance.uniform(1, 20), lambda: self._ask_until_answered(request))
 
-
-def random_plan(chance: random.Random, nodes: Sequence[str]) -> Plan | m.Refusal:
-    """A plan of one to four steps that wait for, refer to and depend on each other; or, rarely, a refusal."""
-    if chance.random() < 0.05:
-        return m.Refusal(WireError(ErrorCode.NOT_UNDERSTOOD, "what?"))
-    steps: list[Step] = []
-    for number in range(1, chance.randint(1, 4) + 1):
-        step = Step(
-            f"s{number}",
-            node=chance.choice([None, *nodes]),
-            tool=chance.choice(["read", "set", "press"]),
-            args={"n": chance.randint(0, 9)},
-        )
-        if steps and chance.random() < 0.5:
-            earlier = chance.choice(steps).id
-            step = chance.choice(
-                [
-                    replace(step, after=(earlier,)),
-                    replace(step, args={"n": {"$ref": f"{earlier}.n"}}),
-                    replace(step, when=Condition(f"{earlier}.n", "above", 4)),
-                ]
-            )
-        steps.append(step)
-    return Plan("offline", tuple(steps))
-
-
-def _no_run(*_: object) -> Output:
-    """The bench ends tools itself."""
-    return Output()
+    def _request_arrives(self, request: Request) -> None:
+        self._master_handles(m.RequestArrived(request, known=self.master.ledger.get(request.id)))

@@ -107,7 +107,7 @@ def test_values_are_written_as_they_are_read(value: bool | float) -> None:
 
 
 @pytest.mark.parametrize("row", load("topics")["valid"], ids=lambda row: row["kind"])
-def test_a_topic_is_built_and_parsed_as_the_vector_says(row: dict[str, str]) -> None:
+def test_a_topic_is_built_and_parsed_as_the_vector_says(row: dict[str, Any]) -> None:
     """Both ways, under a root of two levels."""
     topics, fields = Topics(load("topics")["root"]), {key: row[key] for key in ("node", "id", "device") if key in row}
 

@@ -155,11 +155,43 @@ async def test_the_queue_is_bounded() -> None:
     assert bench.performed == ["a", "a"], "what was taken is worked off before the end"
 
 
+async def test_what_comes_from_this_process_is_always_taken() -> None:
+    """That a tool ended cannot be said again."""
+    bench = Bench(capacity=1)
+    bench.actor.post("a")
+
+    assert bench.actor.post("b", is_own=True)
+    bench.actor.start()
+    await bench.actor.stop()
+    assert bench.performed == ["a", "b"]
+
+
+async def test_a_bug_in_who_posted_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its trace."""
+    bench = Bench()
+
+    def stumble() -> None:
+        raise ZeroDivisionError
+
+    bench.actor.post("a", stumble)
+    bench.actor.post("b")
+    bench.actor.start()
+    await bench.actor.stop()
+
+    assert bench.performed == ["a", "b"]
+    assert "stumble" in caplog.text
+
+
 async def test_an_event_happens_when_it_came_not_when_there_was_time_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that waited behind a slow disk is as old as it is (promise 3)."""
     times: list[float] = []
     bench = Bench()
-    monkeypatch.setattr(bench.core, "handle", lambda event, now: times.append(now) or [])
+
+    def handle(_: str, now: float) -> list[str]:
+        times.append(now)
+        return []
+
+    monkeypatch.setattr(bench.core, "handle", handle)
     bench.is_slow.clear()
     bench.actor.start()
     bench.actor.post("a")

@@ -54,9 +54,7 @@ def test_the_log_says_how_many_lines_it_left_out(
     clock.now = 61
     rejections.add("c", "z")
 
-    assert caplog.records[-1].getMessage() == (
-        "refused a message on c: z (and 1 more were refused in the last minute)"
-    )
+    assert caplog.records[-1].getMessage() == ("refused a message on c: z (and 1 more were refused in the last minute)")
 
 
 def test_a_topic_cannot_write_lines_of_its_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:

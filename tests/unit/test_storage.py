@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from pathlib import Path
@@ -25,13 +26,32 @@ def words(database: Database) -> list[str]:
     return [word for [word] in database.rows("SELECT text FROM word ORDER BY text")]
 
 
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the default of the settings writes it; it is never a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert Database(Path("~/state/ledger.sqlite"), SCHEMA).path == tmp_path / "state" / "ledger.sqlite"
+    assert not (tmp_path / "~").exists()
+
+
+def test_without_a_home_directory_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is an error of the mesh, which the command line can show."""
+
+    def no_home(_: Path) -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with pytest.raises(StoreError, match="there is no home directory: name another folder"):
+        Database(Path("~/ledger.sqlite"), SCHEMA)
+
+
 @pytest.mark.parametrize("durable", [True, False])
 def test_what_was_written_is_there_when_the_file_is_opened_again(tmp_path: Path, durable: bool) -> None:
     """In a folder that is made for it; synced to disk only where that is asked for."""
     path = tmp_path / "deep" / "down" / "ledger.sqlite"
     database = Database(path, SCHEMA)
     write(database, "a", "b", durable=durable)
-    assert database.rows("PRAGMA synchronous") == [(2 if durable else 1,)]
+    assert database._connection.execute("PRAGMA synchronous").fetchall() == [(2 if durable else 1,)]
     assert database.rows("PRAGMA journal_mode") == [("wal",)]
     database.close()
 
@@ -46,7 +66,7 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match=r"ledger\.sqlite: cannot be written: UNIQUE constraint"):
         write(database, "b", "a")
-    with pytest.raises(ZeroDivisionError), database.transaction(durable=False) as connection:
+    with contextlib.suppress(ZeroDivisionError), database.transaction(durable=False) as connection:
         connection.execute("INSERT INTO word VALUES ('c')")
         raise ZeroDivisionError
 
@@ -55,10 +75,22 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     assert words(database) == ["a", "d"]
 
 
-@pytest.mark.parametrize("damage", [b"this is no database, whatever it was " * 200, b"SQLite format 3\x00" + b"\xff" * 9000])
-def test_a_damaged_file_is_set_aside_and_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
-) -> None:
+def test_who_reads_does_not_wait_for_who_writes_and_sees_what_is_stored_for_good(tmp_path: Path) -> None:
+    """A slow disk must not hold up the loop."""
+    database = Database(tmp_path / "ledger.sqlite", SCHEMA)
+    write(database, "a")
+
+    with database.transaction(durable=True) as connection:
+        connection.execute("INSERT INTO word VALUES ('b')")
+        assert words(database) == ["a"]
+
+    assert words(database) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"this is no database, whatever it was " * 200, b"SQLite format 3\x00" + b"\xff" * 9000]
+)
+def test_a_damaged_file_is_set_aside_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes) -> None:
     """An empty one takes its place: a node with a bad card goes on."""
     path = tmp_path / "node.sqlite"
     path.write_bytes(damage)
@@ -125,13 +157,13 @@ def test_a_file_that_cannot_be_opened_is_an_error_in_words(tmp_path: Path) -> No
 def test_a_full_disk_is_an_error_in_words_and_over_when_there_is_room(tmp_path: Path) -> None:
     """As SQLite reports it."""
     database = Database(tmp_path / "node.sqlite", SCHEMA)
-    [[pages]] = database.rows("PRAGMA page_count")
-    database.rows(f"PRAGMA max_page_count = {pages}")
+    [[pages]] = database._connection.execute("PRAGMA page_count").fetchall()
+    database._connection.execute(f"PRAGMA max_page_count = {pages}")
 
     with pytest.raises(StoreError, match="database or disk is full"):
         write(database, *[f"{i:0500}" for i in range(100)])
 
-    database.rows("PRAGMA max_page_count = 100000")
+    database._connection.execute("PRAGMA max_page_count = 100000")
     write(database, "a")
     assert words(database) == ["a"]
 
@@ -151,7 +183,7 @@ def test_what_another_version_wrote_is_an_error_in_words(tmp_path: Path, text: s
     database = Database(tmp_path / "node.sqlite", SCHEMA)
     write(database, text)
 
-    with pytest.raises(StoreError, match="holds what this version cannot read .* move the file away"):
+    with pytest.raises(StoreError, match=r"holds what this version cannot read .* move the file away"):
         database.messages(Output, "SELECT text FROM word")
 
 

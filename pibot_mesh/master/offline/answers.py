@@ -190,7 +190,8 @@ class Answer:
         for stat in _STATS:
             value = data.get(stat)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                shown = f"{value:.1f}" if stat == "cpu_temp_c" else _number(round(value, 2))
+                digits = 0 if stat.endswith("_mb") else 2
+                shown = f"{value:.1f}" if stat == "cpu_temp_c" else _number(round(value, digits))
                 facts.append(self._say(f"stat_{stat}", **_stat_fields(stat, shown, self._time(value))))
         return facts or [self._say("status_none")]
 

@@ -19,7 +19,7 @@ from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.errors import ConfigError, ErrorCode, ToolError
 from pibot_mesh.hardware.board import Board, default_simulated_devices
 from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, OutputChanged, SensorRead
-from pibot_mesh.protocol.messages import Cause
+from pibot_mesh.protocol.messages import Cause, OutputValue
 
 TASK = Cause(by="task", id="t1")
 
@@ -422,3 +422,94 @@ def test_a_node_without_devices_on_pins_loads_no_gpiozero() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+async def test_an_order_that_fails_leaves_the_earlier_time_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that could not be turned off now is turned off when its time is over."""
+    watched = Watched(DeviceSettings("fan", "switch", 17))
+    await watched.board.start()
+    pin = watched.board._output_pins["fan"]
+    write = pin.write
+    watched.board.set("fan", True, cause=TASK, for_s=0.1)
+
+    def fail(_: object) -> None:
+        raise OSError("the driver is busy")
+
+    monkeypatch.setattr(pin, "write", fail)
+    with pytest.raises(ToolError, match="could not be set"):
+        watched.board.set("fan", False, cause=TASK)
+    assert pin_state(watched.board, "fan")
+    monkeypatch.setattr(pin, "write", write)
+
+    await until(lambda: not pin_state(watched.board, "fan"))
+    await watched.board.stop()
+
+
+@pytest.mark.parametrize("why", ["its time is over", "stop"])
+async def test_an_output_that_could_not_be_made_safe_is_tried_again(
+    why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until it is; the log says so once."""
+    monkeypatch.setattr("pibot_mesh.hardware.board.SAFE_AGAIN_S", 0.01)
+    watched = Watched(DeviceSettings("fan", "switch", 17))
+    await watched.board.start()
+    pin = watched.board._output_pins["fan"]
+    write, tries = pin.write, list[object]()
+    watched.board.set("fan", True, cause=TASK, for_s=0.02 if why != "stop" else None)
+
+    def fail_thrice(value: OutputValue) -> None:
+        tries.append(value)
+        if len(tries) <= 3:
+            raise OSError("the driver is busy")
+        write(value)
+
+    monkeypatch.setattr(pin, "write", fail_thrice)
+    if why == "stop":
+        watched.board.hold(True, Cause(by="stop"))
+    await until(lambda: not pin_state(watched.board, "fan"))
+
+    assert tries == [False] * 4
+    assert caplog.text.count("the driver is busy") == 1
+    await watched.board.stop()
+
+
+@pytest.mark.parametrize("gives", [OSError("remote I/O error"), {"temperature": float("nan"), "humidity": 40.0}])
+async def test_a_sensor_that_breaks_or_gives_no_number_is_read_on(
+    gives: OSError | dict[str, float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Drivers raise what they like, and NaN is no message."""
+    tries: list[int] = []
+
+    async def read(self: object) -> dict[str, float]:
+        tries.append(1)
+        if isinstance(gives, OSError):
+            raise gives
+        return gives
+
+    monkeypatch.setattr("pibot_mesh.hardware.sensors.SimulatedSensor.read", read)
+    watched = Watched(DeviceSettings("climate", "climate", options={"interval_s": 0.1}))
+    await watched.board.start()
+    await until(lambda: len(tries) >= 3)
+
+    assert caplog.text.count("climate does not answer") == 1
+    assert watched.board.readings() == {}
+    await watched.board.stop()
+
+
+async def test_a_listener_with_a_bug_keeps_no_output_from_safety(caplog: pytest.LogCaptureFixture) -> None:
+    """The pins come first."""
+    is_broken = False
+
+    def listen(_: Change) -> None:
+        if is_broken:
+            raise ZeroDivisionError("a bug")
+
+    board = Board(default_simulated_devices(), simulate=True, on_change=listen)
+    await board.start()
+    board.set("fan", True, cause=TASK)
+    board.set("lamp", 50, cause=TASK)
+    is_broken = True
+    board.hold(True, Cause(by="stop"))
+
+    assert (pin_state(board, "fan"), pin_state(board, "lamp")) == (0, 0)
+    await board.stop()

@@ -496,11 +496,11 @@ def test_a_control_that_fits_nothing_is_answered_or_noted() -> None:
 # Out of time
 
 
-@pytest.mark.parametrize(("fields", "seconds"), [({}, 100), ({"timeout_s": 7}, 7)])
-def test_a_request_without_a_plan_times_out(fields: dict[str, float], seconds: float) -> None:
+@pytest.mark.parametrize(("timeout_s", "seconds"), [(None, 100), (7, 7)])
+def test_a_request_without_a_plan_times_out(timeout_s: float | None, seconds: float) -> None:
     """After its own limit, or else the master's."""
     play = Play()
-    play.ask(**fields)
+    play.ask(timeout_s=timeout_s)
 
     assert replies(play.wait(seconds - 0.1)) == []
     [reply] = replies(play.wait(0.2))

@@ -475,9 +475,7 @@ def test_a_rejection_ends_the_step_in_the_nodes_words() -> None:
     assert (reply.state, reply.results[0].error) == (State.FAILED, WireError("no_model", "no"))
 
     [reply] = replies(started().event("task_rejected", error="garbled"))
-    assert reply.results[0].error == WireError(
-        ErrorCode.INTERNAL, "the node rejected the task and did not say why"
-    )
+    assert reply.results[0].error == WireError(ErrorCode.INTERNAL, "the node rejected the task and did not say why")
 
 
 def test_a_silent_task_is_given_up_with_the_limits_named() -> None:
@@ -487,9 +485,7 @@ def test_a_silent_task_is_given_up_with_the_limits_named() -> None:
 
     effects = play.wait(66)
 
-    assert only(effects, SendTaskControl) == [
-        SendTaskControl("n1", "r1-s1", only(effects, SendTaskControl)[0].control)
-    ]
+    assert only(effects, SendTaskControl) == [SendTaskControl("n1", "r1-s1", only(effects, SendTaskControl)[0].control)]
     [reply] = replies(effects)
     assert (reply.state, reply.text) == (State.UNKNOWN, "s1 unknown")
     assert reply.error == WireError(ErrorCode.TIMEOUT, "no result from 'n1' for task r1-s1 within 65 s")

@@ -124,3 +124,14 @@ def test_bounds_hold_and_room_comes_back(steps: list[tuple[int, int]]) -> None:
     exactly_full = Outgoing("t", b"x" * 999, qos=1)
 
     assert outbox.add(exactly_full) == []
+
+
+def test_a_full_outbox_still_has_room_for_states() -> None:
+    """Who comes back must be able to say so; but not without end."""
+    outbox = Outbox(max_messages=4)
+    for number in range(4):
+        assert outbox.add(message(str(number))) == []
+    state, too_many = Outgoing("state", b"", qos=1, retain=True, keep=False), message("5")
+
+    assert outbox.add(too_many) == [too_many]
+    assert [outbox.add(state) for _ in range(3)] == [[], [], [state]]

@@ -136,9 +136,7 @@ def test_busy_where_places_and_queue_are_full() -> None:
 
 def test_busy_where_the_master_takes_no_results() -> None:
     """What waits to be forgotten is bounded, too (promise 7)."""
-    ended = [
-        Entry(task(f"t{i}"), "ended", Result(f"t{i}", "r1", 1, State.COMPLETED)) for i in range(MAX_UNFORGOTTEN)
-    ]
+    ended = [Entry(task(f"t{i}"), "ended", Result(f"t{i}", "r1", 1, State.COMPLETED)) for i in range(MAX_UNFORGOTTEN)]
     play = Play(Remembered(tuple(ended)))
 
     error = refusal(play, task("new"))

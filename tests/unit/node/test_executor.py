@@ -119,6 +119,20 @@ async def test_a_tool_in_a_thread_ends_when_it_is_done() -> None:
     assert (await bench.word()).output == Output("done at last")
 
 
+async def test_nothing_is_begun_after_the_end() -> None:
+    """`rejected`, and worth trying again elsewhere."""
+    bench = Bench()
+    await bench.executor.stop()
+    bench.start("quick")
+
+    ended = await bench.word()
+
+    assert ended.state is State.REJECTED
+    assert ended.error is not None
+    assert (ended.error.code, ended.error.retryable) == (ErrorCode.INTERRUPTED, True)
+    assert bench.contexts == []
+
+
 async def test_telling_what_does_not_run_is_no_error() -> None:
     """It may have ended a moment before."""
     bench = Bench()

@@ -106,7 +106,9 @@ def test_tombstones_are_bounded(tmp_path: Path) -> None:
         (SendResult(RESULT), False),
     ],
 )
-def test_only_what_may_not_be_lost_with_the_power_is_synced(effect: Save | SaveStop | Forgotten, is_synced: bool) -> None:
+def test_only_what_may_not_be_lost_with_the_power_is_synced(
+    effect: Save | SaveStop | Forgotten, is_synced: bool
+) -> None:
     """A sync costs an SD card its life."""
     assert needs_sync([Note("x"), effect]) is is_synced
 

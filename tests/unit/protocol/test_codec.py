@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -285,8 +286,14 @@ def test_a_message_that_we_would_refuse_is_not_written() -> None:
 
 
 VALUES: st.SearchStrategy[JSON] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8")),
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), children, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), children, max_size=4)
+    ),
     max_leaves=20,
 )
 
@@ -300,7 +307,5 @@ def test_whatever_is_written_is_read_back(value: JSON) -> None:
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode(errors="surrogatepass")))
 def test_whatever_arrives_is_read_or_refused(payload: bytes) -> None:
     """Nothing else can happen."""
-    try:
-        decode(Outer, payload)
-    except ProtocolError as error:
-        assert error.problems
+    with contextlib.suppress(ProtocolError):
+        assert isinstance(decode(Outer, payload), Outer)

@@ -137,7 +137,8 @@ def test_a_text_is_cut_between_letters() -> None:
 
 
 JUNK = st.recursive(
-    st.text() | st.floats() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.text() | st.floats() | st.integers() | st.none(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
 

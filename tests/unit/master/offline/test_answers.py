@@ -111,7 +111,7 @@ ANSWERS: list[tuple[str, list[StepResult], str]] = [
     # Status, list, help
     (
         "status of worker-1",
-        [done("s1", cpu_temp_c=51.23, load1=0.353, mem_free_mb=180, disk_free_mb=12000, uptime_s=93784.2, other=1)],
+        [done("s1", cpu_temp_c=51.23, load1=0.353, mem_free_mb=180, disk_free_mb=12000.48, uptime_s=93784.2, other=1)],
         (
             "worker-1: the CPU is at 51.2 °C, the load is 0.35, 180 MB of memory are free, 12000 MB of disk are free, "
             "it has been up for 1 day 2 hours."

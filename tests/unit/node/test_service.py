@@ -1,0 +1,284 @@
+"""A node's start and end, and what must not end it in between. No broker listens: a node needs none for this."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pibot_mesh.actor import Actor
+from pibot_mesh.agent.tools import Tool, ToolContext
+from pibot_mesh.config.settings import BrokerSettings, DeviceSettings, NodeSettings
+from pibot_mesh.errors import ConfigError, StoreError, ToolError
+from pibot_mesh.hardware.changes import Change
+from pibot_mesh.mqtt.client import Message
+from pibot_mesh.node import service
+from pibot_mesh.node.events import SaveStop, TaskArrived
+from pibot_mesh.node.journal import Journal
+from pibot_mesh.node.service import Node
+from pibot_mesh.protocol.codec import JSON
+from pibot_mesh.protocol.messages import Cause, Output, State, Task, ToolSpec
+from pibot_mesh.protocol.topics import Address, Kind
+from tests.brokers import free_port, until
+
+PERSON = Cause("person")
+
+
+def settings(state_dir: Path, *devices: DeviceSettings, health_interval_s: float = 10) -> NodeSettings:
+    fan = DeviceSettings("fan", "switch", 17, options={"initial": True})
+    return NodeSettings(
+        "n1",
+        broker=BrokerSettings(port=free_port()),
+        state_dir=state_dir,
+        devices=devices or (fan,),
+        simulate=True,
+        health_interval_s=health_interval_s,
+    )
+
+
+def remember_stop(state_dir: Path) -> None:
+    journal = Journal(state_dir / "node-n1.sqlite")
+    journal.write([SaveStop(True)])
+    journal.close()
+
+
+def receive_stop(node: Node, word: bytes) -> None:
+    node._receive(Address(Kind.STOP), Message("pibot/stop", word, qos=1))
+
+
+async def test_a_node_that_was_stopped_never_switches_on_at_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal says STOP, so no output has its initial value, not even for a moment."""
+    remember_stop(tmp_path)
+    states: list[object] = []
+    changed = Node._changed
+
+    def watch(node: Node, change: Change) -> None:
+        states.append(getattr(change, "value", None))
+        changed(node, change)
+
+    monkeypatch.setattr(Node, "_changed", watch)
+    async with Node(settings(tmp_path)) as node:
+        assert states
+        assert not any(states)
+        with pytest.raises(ToolError, match="the emergency stop holds"):
+            node.board.set("fan", True, cause=PERSON)
+
+
+@pytest.mark.parametrize("step", ["board", "store", "link"])
+async def test_a_start_that_fails_half_way_leaves_nothing_open(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No output is on, no file is open, no task runs."""
+    node = Node(settings(tmp_path))
+
+    async def fail(*_: object) -> None:
+        raise StoreError("disk full")
+
+    if step == "board":
+        monkeypatch.setattr(node.board, "start", fail)
+    else:
+        monkeypatch.setattr(*((node, "_store") if step == "store" else (node._link, "start")), fail)
+    with pytest.raises(StoreError, match="disk full"):
+        await node.__aenter__()
+
+    with pytest.raises(ToolError, match="not running"):
+        node.board.set("fan", True, cause=PERSON)
+    with pytest.raises(StoreError):
+        node._journal.read()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_node_that_is_cancelled_while_it_ends_makes_its_outputs_safe_first(tmp_path: Path) -> None:
+    """Somebody is impatient while a tool blocks: the outputs are safe all the same, and the journal is closed."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def block(_: Mapping[str, JSON], __: ToolContext) -> Output:
+        begun.set()
+        gate.wait(5)
+        return Output()
+
+    node = Node(settings(tmp_path), tools=[Tool(ToolSpec("block"), block)])
+    await node.__aenter__()
+    node._post(TaskArrived(Task("t1", "r1", "call", tool="block"), False))
+    await until(begun.is_set, "the tool runs")
+    pin = node.board.simulated_pin("fan")
+    assert pin.state
+    ending = asyncio.create_task(node.__aexit__(None, None, None))
+    await until(lambda: not node.board.outputs()["fan"][0], "the output is safe", timeout_s=0.5)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    gate.set()
+
+    assert node.board.outputs()["fan"][1].reason == "the node stops"
+    with pytest.raises(StoreError):
+        node._journal.read()
+
+
+async def test_a_tool_that_does_not_heed_its_end_does_not_hold_up_the_nodes(tmp_path: Path) -> None:
+    """Within three seconds it is over."""
+    release = asyncio.Event()
+
+    async def stubborn(_: Mapping[str, JSON], __: ToolContext) -> Output:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+        return Output()
+
+    begun = time.monotonic()
+    async with Node(settings(tmp_path), tools=[Tool(ToolSpec("stubborn"), stubborn)]) as node:
+        node._post(TaskArrived(Task("t1", "r1", "call", tool="stubborn"), False))
+        await until(lambda: node._executor._runs, "the tool runs")
+    took_s = time.monotonic() - begun
+    release.set()
+
+    assert took_s < 3
+
+
+async def test_tools_that_hang_do_not_keep_the_journal_from_writing(tmp_path: Path) -> None:
+    """Blocking tools have threads of their own."""
+    gate = threading.Event()
+
+    def hang(_: Mapping[str, JSON], __: ToolContext) -> Output:
+        gate.wait(20)
+        return Output()
+
+    async with Node(settings(tmp_path), tools=[Tool(ToolSpec("hang"), hang)]) as node:
+        for number in range(40):  # more than the loop's own pool has threads on a small machine
+            node._executor.start(Task(f"t{number}", "r1", "call", tool="hang"), time.monotonic() + 30)
+        await until(lambda: len(node._executor._runs) == 40, "they hang")
+        receive_stop(node, b"STOP")
+        await until(lambda: node._journal.read().is_stopped, "the stop is stored", timeout_s=3)
+        gate.set()
+
+
+async def test_a_task_of_the_last_moment_is_not_begun(tmp_path: Path) -> None:
+    """It is rejected, and may be tried again: nobody would see its end."""
+    called: list[str] = []
+
+    async def tool(_: Mapping[str, JSON], context: ToolContext) -> Output:
+        called.append(context.task)
+        return Output()
+
+    node = Node(settings(tmp_path), tools=[Tool(ToolSpec("quick"), tool)])
+    await node.__aenter__()
+    stop = node._executor.stop
+
+    async def stop_late() -> None:
+        await stop()
+        node._post(TaskArrived(Task("t1", "r1", "call", tool="quick"), False))
+
+    node._executor.stop = stop_late  # type: ignore[method-assign]
+    await node.__aexit__(None, None, None)
+    await asyncio.sleep(0)
+    journal = Journal(tmp_path / "node-n1.sqlite")
+    [entry] = journal.read().entries
+    journal.close()
+
+    assert called == []
+    assert entry.result is not None
+    assert entry.result.state is State.REJECTED
+    assert entry.result.error is not None
+    assert entry.result.error.retryable
+
+
+async def test_a_health_that_cannot_be_said_does_not_end_the_healths_that_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node without health counts as lost."""
+    calls: list[int] = []
+
+    def read_health() -> dict[str, float]:
+        calls.append(1)
+        return {"cpu_temp_c": float("nan")}
+
+    monkeypatch.setattr(service, "read_health", read_health)
+    async with Node(settings(tmp_path, health_interval_s=0.01)):
+        await until(lambda: len(calls) >= 3, "it is tried again")
+
+
+async def test_a_node_whose_card_no_message_can_carry_says_so_at_once(tmp_path: Path) -> None:
+    """Else it would run, and nobody would ever see it."""
+    tool = Tool(ToolSpec("novel", "word " * 20_000), lambda *_: Output())
+
+    with pytest.raises(ConfigError, match=r"node n1: its labels, devices and tools cannot be shown.*65536"):
+        Node(settings(tmp_path), tools=[tool])
+
+
+async def test_a_stop_that_comes_while_a_release_is_stored_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow disk the release would be performed after the stop had been seen."""
+    remember_stop(tmp_path)
+    node = Node(settings(tmp_path))
+    stores, may_store = [], asyncio.Event()
+    store = Node._store
+
+    async def slow(self: Node, effects: object) -> None:
+        if any(isinstance(effect, SaveStop) for effect in effects):  # type: ignore[attr-defined]
+            stores.append(1)
+            if len(stores) == 2:
+                await may_store.wait()
+                return
+            receive_stop(self, b"STOP")
+        await store(self, effects)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Node, "_store", slow)
+    async with node:
+        receive_stop(node, b"RUN")
+        await until(lambda: len(stores) == 2, "the second stop is being stored")
+        with pytest.raises(ToolError, match="the emergency stop holds"):
+            node.board.set("fan", True, cause=PERSON)
+        may_store.set()
+
+
+async def test_an_order_while_the_stop_holds_is_counted_as_refused(tmp_path: Path) -> None:
+    """And after the release nothing comes back by itself."""
+    async with Node(settings(tmp_path)) as node:
+        receive_stop(node, b"STOP")
+        assert node.board.outputs()["fan"][0] is False
+        node._receive(Address(Kind.OUTPUT_SET, node="n1", device="fan"), Message("set", b"ON"))
+        await until(lambda: node.refused == 1, "it is refused")
+        receive_stop(node, b"RUN")
+        await until(lambda: not node._core.is_stopped and not node.backlog, "the stop is over")
+
+        assert node.board.outputs()["fan"][0] is False
+        node.board.set("fan", True, cause=PERSON)
+
+
+async def test_what_a_process_says_to_itself_is_taken_however_much_waits() -> None:
+    """The end of a tool cannot be said again."""
+
+    class Core:
+        def handle(self, event: str, now: float) -> list[str]:
+            return [event]
+
+        def tick(self, now: float) -> list[str]:
+            return []
+
+        def wake_at(self) -> float | None:
+            return None
+
+    async def store(_: object) -> None:
+        pass
+
+    performed: list[str] = []
+    actor: Actor[str, str] = Actor(Core(), store=store, perform=performed.append, capacity=1)
+
+    def broken() -> None:
+        raise ZeroDivisionError("a bug")
+
+    assert actor.post("wire", broken)
+    assert not actor.post("wire")
+    assert actor.post("tool ended", is_own=True)
+    actor.start()
+    await actor.stop()
+    assert performed == ["wire", "tool ended"]
