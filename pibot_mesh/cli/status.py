@@ -114,8 +114,9 @@ def _render(view: MeshView, mesh: Connection) -> RenderableType:
     from rich.text import Text
 
     parts: list[RenderableType] = [_master_line(view, mesh)]
-    if view.is_stopped:
-        parts.append(Text("EMERGENCY STOP: all outputs are held safe", style="bold red"))
+    if view.is_stopped or any(node.is_online and node.health.get("stopped") for node in view.nodes.values()):
+        clear = f"mosquitto_pub -r -q 1 -t {clean(mesh.root)}/stop -m RUN"
+        parts.append(Text(f"EMERGENCY STOP: outputs are held safe until a person clears it: {clear}", style="bold red"))
     parts.append(_table(view) if view.nodes else Text("no node has ever been seen here", style="dim"))
     return Group(*parts)
 
@@ -169,7 +170,9 @@ def _state(node: NodeView) -> Text:
         return Text("offline", style="red")
     running, queued = node.health.get("running", 0), node.health.get("queued", 0)
     tasks = [Text(f"{count:.0f} {word}") for count, word in ((running, "running"), (queued, "queued")) if count]
-    return Text("\n").join([Text("online", style="green"), *tasks])
+    # A broker that forgot the retained stop does not free a node: its journal holds it until a person says RUN.
+    stop = [Text("STOPPED", style="bold red")] if node.health.get("stopped") else []
+    return Text("\n").join([Text("online", style="green"), *stop, *tasks])
 
 
 def _states(node: NodeView, states: dict[str, OutputValue]) -> Text:

@@ -47,7 +47,7 @@ from pibot_mesh.master.events import (
     TaskResultSeen,
 )
 from pibot_mesh.master.plans import argument_problems, check_plan, describe, holds, needs, references, resolve, task_id
-from pibot_mesh.master.pool import MASTER, SILENCE_PERIODS, Pool
+from pibot_mesh.master.pool import MASTER, Pool
 from pibot_mesh.protocol.codec import JSON, encode, to_dict
 from pibot_mesh.protocol.fit import fit_event, fit_reply, fit_result
 from pibot_mesh.protocol.messages import (
@@ -126,7 +126,6 @@ class MasterCore:
         may_reply_to: Callable[[str], bool],
         request_timeout_s: float,
         open_requests: int,
-        health_interval_s: float,
         jitter: random.Random,
         pool: Pool | None = None,
         remembered: Iterable[Record] = (),
@@ -139,7 +138,6 @@ class MasterCore:
         self._may_reply_to = may_reply_to
         self._request_timeout_s = request_timeout_s
         self._open_requests = open_requests
-        self._silence_s = SILENCE_PERIODS * health_interval_s
         self._jitter = jitter
         self._wall = wall
         self._is_connected = False
@@ -382,7 +380,7 @@ class MasterCore:
         if isinstance(outcome, Refusal):
             return self._refuse(opened, outcome.error, now)
         try:
-            check_plan(outcome, {**self.pool.online(), MASTER: self._own_card})
+            check_plan(outcome, {**self.pool.online(), MASTER: self._own_card}, pin=opened.record.request.node)
         except PlanError as problem:
             error = WireError(ErrorCode.BAD_PLAN, f"the plan does not fit the mesh: {problem}")
             return self._refuse(opened, error, now)
@@ -746,7 +744,7 @@ class MasterCore:
         member.is_online = is_online
         if not is_online:
             return self._node_lost(node, now)
-        self._timers.set(("silence", node), now + self._silence_s)
+        self._timers.set(("silence", node), now + member.silence_s)
         return self._resume(node, now)
 
     def _card_seen(self, node: str, card: NodeCard | None, now: float) -> list[MasterEffect]:
@@ -775,12 +773,12 @@ class MasterCore:
         member = self.pool[node]
         if not member.is_online:
             return []
-        silent_at = member.last_word + self._silence_s
+        silent_at = member.last_word + member.silence_s
         if now < silent_at or not self._is_connected:
             self._timers.set(("silence", node), max(silent_at, now + 1.0))
             return []
         member.is_online = False
-        note = Note(f"{node} has said nothing for {self._silence_s:g} s: it counts as offline")
+        note = Note(f"{node} has said nothing for {member.silence_s:g} s: it counts as offline")
         return [note, *self._node_lost(node, now)]
 
     def _node_lost(self, node: str, now: float) -> list[MasterEffect]:

@@ -29,11 +29,12 @@ _NO_OTHER_SCHEMAS: Registry[Any] = Registry()
 """Nothing that a schema refers to is fetched from anywhere."""
 
 
-def check_plan(plan: Plan, cards: Mapping[str, NodeCard]) -> None:
+def check_plan(plan: Plan, cards: Mapping[str, NodeCard], *, pin: str | None = None) -> None:
     """Whether *plan* fits the live *cards* (the master's own included). Raises PlanError with every violation.
 
     Checked: step ids are unique; references have their form; a step waits only for, and refers only to, steps before
-    it; the node is there; the tool exists; the arguments that are known already fit its schema.
+    it; the node is there, and is *pin* (or the master) where a request is for one node only; the tool exists; the
+    arguments that are known already fit its schema.
     """
     problems: list[str] = []
     earlier: set[str] = set()
@@ -43,6 +44,8 @@ def check_plan(plan: Plan, cards: Mapping[str, NodeCard]) -> None:
         found += [f"{ref!r} is no reference such as s1.value" for ref in wrong]
         for needed in sorted(needs(step) - earlier):
             found.append(f"it needs {needed}, which is no step before it")
+        if pin is not None and step.node not in (pin, MASTER):
+            found.append(f"it is for {step.node or 'any node'}, and the request for {pin} only")
         found += _fit_problems(step, cards)
         problems += [f"step {step.id}: {problem}" for problem in found]
         earlier.add(step.id)

@@ -11,6 +11,8 @@ MASTER = "master"
 """The name under which the master's own tools stand in a plan. No node may be called so."""
 SILENCE_PERIODS = 3
 """Health periods without a word after which a node counts as lost, where the broker did not say so (promise 6)."""
+USUAL_HEALTH_INTERVAL_S = 10.0
+"""The health period of a node that has shown no card."""
 
 
 @dataclass(slots=True)
@@ -31,6 +33,11 @@ class Member:
     def is_usable(self) -> bool:
         """Whether tasks can be given to it: it is online, and has shown what it can do."""
         return self.is_online and self.card is not None
+
+    @property
+    def silence_s(self) -> float:
+        """Seconds without a word after which the node counts as lost."""
+        return SILENCE_PERIODS * (self.card.health_interval_s if self.card else USUAL_HEALTH_INTERVAL_S)
 
     def has_room_for(self, task: str) -> bool:
         """Whether *task* may be sent: it was already, or the node does not hold as much as it may (promise 7)."""

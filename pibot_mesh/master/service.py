@@ -175,7 +175,6 @@ class Master(AbstractAsyncContextManager["Master"]):
             may_reply_to=self._topics.is_reply_topic,
             request_timeout_s=self.settings.request_timeout_s,
             open_requests=self.settings.open_requests,
-            health_interval_s=self.settings.health_interval_s,
             jitter=random.Random(),
             pool=self.pool,
             remembered=self._ledger.unfinished(),

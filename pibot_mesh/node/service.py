@@ -256,6 +256,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                 self._announce()
             case HoldOutputs(is_held):
                 self._hold(is_held or self._is_stop_seen)  # a stop may have come while a release was being stored
+                self._send_health()
             case SetOutput(device, order):
                 self._set_output(device, order.value, order.for_s, order.id)
             case Note(text, level):
@@ -297,6 +298,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             devices=self.board.specs(),
             capacity=self._capacity,
             simulated=self.settings.simulate,
+            health_interval_s=self.settings.health_interval_s,
             seq=self._next_seq(),
         )
 
@@ -350,6 +352,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             **read_health(),
             "running": float(self._core.running),
             "queued": float(self._core.queued),
+            "stopped": float(self._core.is_stopped),
             "rejected_messages": float(self._link.rejections.total),
             "seq": float(self._next_seq()),
         }

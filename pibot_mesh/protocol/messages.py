@@ -362,7 +362,10 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class NodeCard:
-    """What a node is and can do; retained, published at every connect and when it changes."""
+    """What a node is and can do; retained, published at every connect and when it changes.
+
+    A node of which nothing is heard for three times ``health_interval_s`` counts as lost.
+    """
 
     node: NodeId
     boot: str
@@ -373,6 +376,7 @@ class NodeCard:
     devices: tuple[DeviceSpec, ...] = ()
     capacity: Capacity = Capacity()
     simulated: bool = False
+    health_interval_s: Seconds = 10.0
     seq: Count = 0
 
 

@@ -152,7 +152,6 @@ class Bench:
             may_reply_to=lambda _: True,
             request_timeout_s=self._request_timeout_s,
             open_requests=self._open_requests,
-            health_interval_s=HEALTH_S,
             jitter=self.chance,
             remembered=[record for record in master.ledger.values() if not record.is_sent],
         )

@@ -81,7 +81,6 @@ class Play:
             may_reply_to=lambda topic: topic.startswith("pibot/reply/"),
             request_timeout_s=100,
             open_requests=open_requests,
-            health_interval_s=10,
             jitter=_Even(),
             remembered=[record for record in self.ledger.values() if not record.is_sent],
             wall=lambda: 5000.0,

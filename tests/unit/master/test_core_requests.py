@@ -589,7 +589,6 @@ def test_a_master_gives_no_times_where_nobody_asked_for_the_wall_clock() -> None
         may_reply_to=lambda topic: True,
         request_timeout_s=1,
         open_requests=1,
-        health_interval_s=10,
         jitter=random.Random(0),
     )
     core.handle(RequestArrived(Request("r1", "do it")), 0.0)

@@ -216,3 +216,18 @@ def test_a_plan_is_described_in_plain_words() -> None:
         "s3: any node: look around, after s1, s2",
         "s4: any node: read(), if s1.state equals ON",
     ]
+
+
+def test_a_pinned_request_stays_on_its_node() -> None:
+    """Whatever made the plan: only the node that the request names, and the master, may have a part in it."""
+    plan = Plan("llm", (Step("s1", tool="read", node="n1"), Step("s2", tool="mesh_status", node=MASTER)))
+    strays = Plan("llm", (Step("s1", tool="set", node="n2"), Step("s2", tool="read")))
+
+    check_plan(plan, CARDS, pin="n1")
+    with pytest.raises(PlanError) as caught:
+        check_plan(strays, CARDS, pin="n1")
+
+    assert caught.value.problems == (
+        "step s1: it is for n2, and the request for n1 only",
+        "step s2: it is for any node, and the request for n1 only",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pibot_mesh.master.pool import Pool
+from pibot_mesh.protocol.messages import NodeCard
 from tests.unit.master.play import card
 
 
@@ -91,3 +92,13 @@ def test_a_node_is_forgotten() -> None:
     there.remove("n1")
 
     assert there.members == {}
+
+
+def test_a_node_that_speaks_seldom_is_given_more_time() -> None:
+    """Three of its own health periods, which its card tells (promise 6)."""
+    member = Pool()["n1"]
+    assert member.silence_s == 30
+
+    member.card = NodeCard("n1", "b", "1", health_interval_s=60)
+
+    assert member.silence_s == 180

@@ -80,10 +80,12 @@ async def test_a_start_that_fails_half_way_leaves_nothing_open(
     async def fail(*_: object) -> None:
         raise StoreError("disk full")
 
-    if step == "board":
-        monkeypatch.setattr(node.board, "start", fail)
-    else:
-        monkeypatch.setattr(*((node, "_store") if step == "store" else (node._link, "start")), fail)
+    owners: dict[str, tuple[object, str]] = {
+        "board": (node.board, "start"),
+        "store": (node, "_store"),
+        "link": (node._link, "start"),
+    }
+    monkeypatch.setattr(*owners[step], fail)
     with pytest.raises(StoreError, match="disk full"):
         await node.__aenter__()
 
