@@ -23,12 +23,16 @@ from pibot_mesh.errors import BrokerError
 
 if TYPE_CHECKING:
     from pibot_mesh.cli.conversation import Conversation
+    from pibot_mesh.mqtt.client import Message
     from pibot_mesh.mqtt.embedded import EmbeddedBroker
     from pibot_mesh.mqtt.private import PrivateMosquitto
+    from pibot_mesh.protocol.topics import Address
 
 HOST: Final = "127.0.0.1"
 _ONLINE_S: Final = 10.0
 _BROKER_S: Final = 3.5
+_LOOK_S: Final = 0.5
+"""What the broker has kept of a master comes at once."""
 _END_S: Final = 2.8
 """What has not ended by then after a signal is left behind; outputs are safe within the first second."""
 
@@ -153,6 +157,7 @@ async def _broker(choices: Choices, stack: AsyncExitStack) -> tuple[Connection, 
     from pibot_mesh.config.settings import BrokerSettings
 
     if choices.is_broker_given:
+        await _require_no_master(choices.mesh)
         return choices.mesh, "Broker"
     broker = await start_broker(choices.engine, HOST, choices.port)
     stack.push_async_callback(broker.stop)
@@ -162,6 +167,31 @@ async def _broker(choices: Choices, stack: AsyncExitStack) -> tuple[Connection, 
         say(f"Port {DEFAULT_PORT} is taken by another program: using {broker.port}.", tone="odd")
         say(f"(If that is a broker which you want to use: --broker {HOST}:{DEFAULT_PORT})", dim=True)
     return Connection(BrokerSettings(HOST, broker.port), choices.mesh.root), engine_name(broker)
+
+
+async def _require_no_master(mesh: Connection) -> None:
+    """Two masters with one name would take the connection from each other for ever. Raises Failure."""
+    from pibot_mesh.cli.main import Failure
+    from pibot_mesh.cli.viewer import viewing
+    from pibot_mesh.protocol.messages import decode_presence
+    from pibot_mesh.protocol.topics import Kind
+
+    is_online = asyncio.Event()
+
+    def receive(_: Address, message: Message) -> None:
+        if decode_presence(message.payload):
+            is_online.set()
+
+    async with viewing(mesh, [Kind.MASTER_STATUS], receive):
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await is_online.wait()
+        except TimeoutError:
+            return
+    raise Failure(
+        f"a master is online at {mesh.broker} under {mesh.root!r} already: ask it with 'pibot ask', or give this mesh "
+        "another --root (a master that was just killed counts as online for some seconds)"
+    )
 
 
 async def _keep(broker: PrivateMosquitto | EmbeddedBroker) -> None:

@@ -64,6 +64,20 @@ def test_one_request_over_a_broker_that_runs_already(up: Up) -> None:
     assert program.err == ""
 
 
+@needs_mosquitto
+def test_a_second_mesh_beside_one_that_runs_is_refused(up: Up) -> None:
+    """Two masters of one name would take the connection from each other for ever."""
+    with Mosquitto() as broker, up("--broker", str(broker.settings)) as first:
+        first.wait_for("Ctrl-C")
+        with up("--broker", str(broker.settings), "--ask", SENTENCE) as second:
+            assert second.wait(30) == 2
+        assert re.fullmatch(r"pibot: a master is online at .* already: .*\n", second.err)
+
+        first.send(signal.SIGINT)
+        assert first.wait() == 130
+    assert first.err == ""
+
+
 def test_a_request_that_is_refused_ends_with_2(up: Up) -> None:
     """The reason is the answer."""
     with up("--engine", "amqtt", "--port", "0", "--ask", "make me a sandwich") as program:
