@@ -81,10 +81,12 @@ MAX_ATTEMPTS: Final = 10
 _NO_TOOL_TIMEOUT_S: Final = 30.0
 COPY_WITHIN_S: Final = 120.0
 """How long a broker may bring a plain text again: sessions live for 60 s, and packet ids are used anew some day."""
+REPLY_AGAIN_S: Final = 30.0
+"""A reply that the broker has not acknowledged for so long is published again (promise 1)."""
 KEPT_REPLIES: Final = 1_000
 """Ended requests kept in memory; the ledger has them all."""
 
-_Deadline: TypeAlias = Literal["request", "cancel", "send", "task", "silence", "forget"]
+_Deadline: TypeAlias = Literal["request", "cancel", "send", "task", "silence", "forget", "reply"]
 
 
 @dataclass(slots=True)
@@ -255,6 +257,8 @@ class MasterCore:
                     effects += self._check_silence(name, now)
                 case "forget":
                     effects += self._flush_forget(name)
+                case "reply":
+                    effects += self._send_reply(self._unsent[name], now)
                 case _:
                     assert_never(what)
         return effects + self._fill(now)
@@ -686,7 +690,7 @@ class MasterCore:
         self._timers.cancel(("request", request_id))
         self._timers.cancel(("cancel", request_id))
         self._unsent[request_id] = record
-        return [ended, *self._send_reply(record)]
+        return [ended, *self._send_reply(record, now)]
 
     def _reply(self, record: Record, state: State, text: str, error: WireError | None) -> Reply:
         return Reply(
@@ -701,15 +705,17 @@ class MasterCore:
             ts=self._wall(),
         )
 
-    def _send_reply(self, record: Record) -> list[MasterEffect]:
-        """Say the reply; where no broker takes it, `_connected` says it again."""
+    def _send_reply(self, record: Record, now: float) -> list[MasterEffect]:
+        """Say the reply, and again until the broker has it: it may be gone, refuse, or have too much to take."""
         assert record.reply is not None
+        self._timers.set(("reply", record.request.id), now + REPLY_AGAIN_S)
         return [SendReply(record.reply, record.origin, record.request.reply_to)]
 
     def _reply_delivered(self, request_id: str) -> list[MasterEffect]:
         record = self._unsent.pop(request_id, None)
         if record is None:
             return []
+        self._timers.cancel(("reply", request_id))
         record = replace(record, is_sent=True)
         self._keep(record)
         return [Save(record)]
@@ -726,7 +732,7 @@ class MasterCore:
         self._is_connected = True
         effects: list[MasterEffect] = [Announce()]
         for record in self._unsent.values():
-            effects += self._send_reply(record)
+            effects += self._send_reply(record, now)
         for node, member in self.pool.members.items():
             member.last_word = now
             effects += self._resume(node, now)

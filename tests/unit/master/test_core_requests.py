@@ -58,12 +58,27 @@ def test_an_accepted_request_ends_in_exactly_one_reply() -> None:
     effects = play.ask(plan(step()))
     play.now += 2
     effects += play.result(data={"value": 21})
+    effects += play.hear(ReplyDelivered("r1"))
     effects += play.wait(300)
 
     [reply] = replies(effects)
     assert (reply.id, reply.state, reply.text, reply.engine) == ("r1", State.COMPLETED, "s1 completed", "offline")
     assert (reply.results[0].node, reply.results[0].output.data) == ("n1", {"value": 21})
     assert (reply.boot, reply.ts, reply.timing.total_s) == ("m1", 5000.0, 2.0)
+
+
+def test_a_reply_that_the_broker_does_not_take_is_said_again() -> None:
+    """It may have had too much to take, or refused it: the same reply comes every 30 s until it is acknowledged."""
+    play = Play()
+    play.connect("n1")
+    play.ask(plan(step()))
+    [reply] = replies(play.result())
+
+    assert replies(play.wait(29)) == []
+    assert replies(play.wait(61)) == [reply] * 3
+
+    play.hear(ReplyDelivered("r1"))
+    assert replies(play.wait(300)) == []
 
 
 def test_events_and_reply_are_numbered_without_a_gap() -> None:
@@ -394,6 +409,7 @@ def test_a_request_is_cancelled_before_its_plan_stands() -> None:
     assert reply.state is State.CANCELED
     assert reply.error == WireError(ErrorCode.CANCELED, "cancelled before anything was done")
     assert play.hear(Planned("r1", plan(step()))) == [], "the plan comes too late"
+    play.hear(ReplyDelivered("r1"))
     assert play.wait(300) == []
 
 
