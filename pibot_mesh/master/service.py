@@ -39,6 +39,7 @@ from pibot_mesh.master.events import (
     RequestControlled,
     RequestMalformed,
     RunHere,
+    Save,
     SendEvent,
     SendForget,
     SendReply,
@@ -321,7 +322,9 @@ class Master(AbstractAsyncContextManager["Master"]):
     # Out: effects to the world
 
     async def _store(self, effects: Sequence[MasterEffect]) -> None:
-        await asyncio.to_thread(self._ledger.write, effects)
+        """Write to the ledger, in a thread: it syncs. Most of what comes (health, events) leaves nothing to write."""
+        if any(isinstance(effect, Save) for effect in effects):
+            await asyncio.to_thread(self._ledger.write, effects)
 
     def _perform(self, effect: MasterEffect) -> None:
         match effect:
