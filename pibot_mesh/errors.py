@@ -4,6 +4,7 @@
 
     MeshError
     ├── ConfigError (ValueError)          a file or variable says something impossible
+    │   └── ToolDefinitionError           a function marked @tool cannot be one
     ├── ProtocolError (ValueError)        a payload or topic is not what protocol.md says
     │   ├── UnsupportedVersion            it is of a later protocol than this program speaks
     │   └── PayloadTooLarge               it is over 64 KiB (or the broker's limit)
@@ -65,6 +66,13 @@ class ConfigError(MeshError, ValueError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class ToolDefinitionError(ConfigError):
+    """A function that cannot be a tool.
+
+    *problems* are ``FILE:LINE: function name(parameter): what is wrong and what to use``.
+    """
 
 
 class ProtocolError(MeshError, ValueError):
