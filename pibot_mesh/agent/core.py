@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,7 +24,7 @@ from pibot_mesh.agent.events import (
     TurnStart,
 )
 from pibot_mesh.agent.limits import RunLimits
-from pibot_mesh.agent.messages import AssistantMessage, CallRequest, Message, UserMessage
+from pibot_mesh.agent.messages import CallRequest, Message, UserMessage
 from pibot_mesh.agent.model import Answer, Model
 from pibot_mesh.agent.outputs import OutputFolder
 from pibot_mesh.agent.run_state import Run
@@ -232,7 +230,7 @@ class AgentCore:
         else:
             batch.refused = self._over_limit(run, calls)
         results = await batch.run()
-        self._messages += [_readable(answer.message), *results]
+        self._messages += [answer.message.readable(), *results]
         run.records += batch.records
 
     def _over_limit(self, run: Run, calls: Sequence[CallRequest]) -> dict[int, str]:
@@ -247,16 +245,3 @@ class AgentCore:
             if run.stop_reason:
                 refused[place] = f"not run: {run.stop_reason}"
         return refused
-
-
-def _readable(message: AssistantMessage) -> AssistantMessage:
-    """*message* with ``{}`` in place of arguments that are no JSON object: models copy what they see."""
-    return replace(message, calls=tuple(map(_readable_call, message.calls))) if message.calls else message
-
-
-def _readable_call(call: CallRequest) -> CallRequest:
-    try:
-        is_object = isinstance(json.loads(call.arguments), dict)
-    except (ValueError, RecursionError):
-        is_object = False
-    return call if is_object else replace(call, arguments="{}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 
@@ -40,6 +41,11 @@ class AssistantMessage:
         """Whether there is neither text nor a call: reasoning alone is no answer."""
         return not self.calls and not self.text.strip()
 
+    def readable(self) -> AssistantMessage:
+        """The same, with arguments that are no JSON object replaced by an empty one (see CallRequest)."""
+        calls = tuple(replace(call, arguments=object_text(call.arguments)) for call in self.calls)
+        return self if calls == self.calls else replace(self, calls=calls)
+
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
@@ -52,3 +58,12 @@ class ToolMessage:
 
 
 Message: TypeAlias = UserMessage | AssistantMessage | ToolMessage
+
+
+def object_text(arguments: str) -> str:
+    """*arguments* where it is the text of a JSON object, else ``{}``."""
+    try:
+        is_object = isinstance(json.loads(arguments), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    return arguments if is_object else "{}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import types
@@ -231,14 +232,22 @@ class _Reader:
         try:
             holder = types.SimpleNamespace(__annotations__={one.name: one.annotation})
             plain = inspect.unwrap(self._function)
-            used = inspect.getclosurevars(plain).nonlocals
-            return typing.get_type_hints(holder, plain.__globals__, dict(used), include_extras=True)[one.name]
+            return typing.get_type_hints(holder, plain.__globals__, _enclosed(plain), include_extras=True)[one.name]
         except NameError as error:
             what = f"{error.name!r} is not known in the function's module: import or define it there"
         except (SyntaxError, TypeError, AttributeError) as error:
             what = f"{one.annotation} is no type hint: {error}"
         self.problem(one.name, what)
         return one.empty
+
+
+def _enclosed(function: types.FunctionType) -> dict[str, Any]:
+    """What *function* uses of the functions around it, as far as it is there yet."""
+    enclosed: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # given a value only later
+            enclosed[name] = cell.cell_contents
+    return enclosed
 
 
 def _is_mapping(hint: object) -> bool:

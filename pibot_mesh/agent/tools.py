@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, get_args, overload
 
 from pibot_mesh.agent.arguments import checked_validator, read_arguments, schema_violations
+from pibot_mesh.agent.certain import certainly_fits
 from pibot_mesh.agent.hints import Between, Length, Matches
 from pibot_mesh.agent.signature import as_output, place, read_signature
 from pibot_mesh.agent.threads import in_thread
@@ -188,6 +189,8 @@ class ToolRegistry:
     def violations(self, name: str, args: Mapping[str, JSON]) -> list[str]:
         """What is wrong with *args* by the schema of the tool *name*, or with the schema; empty where nothing is."""
         entry = self._entries[name]
+        if certainly_fits(args, entry.tool.spec.parameters):
+            return []
         if entry.validator is None:
             try:
                 entry.validator = checked_validator(entry.tool.spec.parameters)

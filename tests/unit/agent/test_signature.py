@@ -14,7 +14,7 @@ import pytest
 
 from pibot_mesh.agent.hints import Between, CannotExpress, Length, Matches, read_hint
 from pibot_mesh.agent.signature import Signature, as_output, read_docstring, read_signature
-from pibot_mesh.agent.tools import ToolContext
+from pibot_mesh.agent.tools import ToolContext, make_tool
 from pibot_mesh.errors import ConfigError, ToolDefinitionError, ToolError
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import Output
@@ -559,3 +559,16 @@ def test_a_result_that_json_cannot_say_is_a_bug_in_words(result: object, says: s
     """With the place."""
     with pytest.raises(TypeError, match=f"its result cannot be used: {says}"):
         as_output(result)
+
+
+def test_what_is_defined_later_around_the_function_holds_nothing_up() -> None:
+    """A function may use a name that its enclosing function gives a value afterwards."""
+
+    def late(count: int) -> str:
+        """Say it."""
+        return word * count
+
+    made = make_tool(late)
+    word = "a"
+    assert made.spec.parameters["required"] == ["count"]
+    assert late(2) == "aa"
