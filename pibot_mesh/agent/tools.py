@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, get_args, overload
 
 from pibot_mesh.agent.arguments import checked_validator, read_arguments, schema_violations
-from pibot_mesh.agent.certain import certainly_fits
 from pibot_mesh.agent.hints import Between, Length, Matches
 from pibot_mesh.agent.signature import as_output, place, read_signature
 from pibot_mesh.agent.threads import in_thread
 from pibot_mesh.errors import ErrorCode, ToolDefinitionError, ToolError
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import Effect, Output, State, ToolSpec, WireError
+from pibot_mesh.schemas import certainly_fits
 
 if TYPE_CHECKING:
     from jsonschema.validators import Draft202012Validator

@@ -6,12 +6,13 @@ A schema may say what it expects in ``x-expects``; it is then shown instead of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
-
-from jsonschema import ValidationError
-from jsonschema.validators import Draft202012Validator
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pibot_mesh.config.source import KeyPath, Problem, suggestion
+from pibot_mesh.schemas import certainly_fits
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 _TYPES: Final = {
     "boolean": "true or false",
@@ -32,6 +33,10 @@ _ELSEWHERE: Final = {
 
 def schema_problems(schema: Mapping[str, object], value: object, at: KeyPath = ()) -> list[Problem]:
     """Everything that *schema* has against *value*, which stands at *at*; in the order of the paths."""
+    if certainly_fits(value, schema):
+        return []
+    from jsonschema.validators import Draft202012Validator
+
     problems: list[Problem] = []
     for error in Draft202012Validator(dict(schema)).iter_errors(value):
         path = (*at, *error.absolute_path)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pibot_mesh"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors"}),
+    frozenset({"errors", "schemas"}),
     frozenset({"protocol", "config", "timers", "logs"}),
     frozenset({"mqtt", "agent", "hardware", "actor", "storage"}),
     frozenset({"skills"}),
@@ -179,6 +179,22 @@ def test_each_library_has_one_home(heavy: str, homes: set[str]) -> None:
         "pibot_mesh.master.plans",
         "pibot_mesh.master.pool",
         "pibot_mesh.hardware.outputs",
+        "pibot_mesh.agent.arguments",
+        "pibot_mesh.agent.assembly",
+        "pibot_mesh.schemas",
+        "pibot_mesh.agent.context",
+        "pibot_mesh.agent.events",
+        "pibot_mesh.agent.fragments",
+        "pibot_mesh.agent.hints",
+        "pibot_mesh.agent.limits",
+        "pibot_mesh.agent.messages",
+        "pibot_mesh.agent.model",
+        "pibot_mesh.agent.plain",
+        "pibot_mesh.agent.providers",
+        "pibot_mesh.agent.reading",
+        "pibot_mesh.agent.signature",
+        "pibot_mesh.agent.sse",
+        "pibot_mesh.agent.wire",
     ],
 )
 def test_a_pure_core_has_no_clock_no_socket_and_no_thread(core: str) -> None:

@@ -1,17 +1,16 @@
 """A quick look at a value and its JSON Schema, which says "fits for certain" or "not known". Pure: no I/O.
 
-Most calls fit, and most schemas are plain. What is certain here needs no jsonschema, whose import alone costs 4 MB, a
-tenth of what a node may use. Everything else, and every word on what does not fit, is left to that.
+Most calls and most files fit, and most schemas are plain. What is certain here needs no jsonschema, whose import alone
+costs 4 MB, a tenth of what a node may use. Everything else, and every word on what does not fit, is left to that.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from pibot_mesh.protocol.codec import JSON
-
+JSON: TypeAlias = Any
 Schema: TypeAlias = Mapping[str, JSON]
 
 
@@ -19,7 +18,10 @@ def certainly_fits(value: JSON, schema: JSON) -> bool:
     """Whether *value* fits *schema* beyond doubt. False says nothing: look with jsonschema."""
     if not isinstance(schema, Mapping):
         return False
-    return all(rule in _CHECKS and _CHECKS[rule](value, told, schema) for rule, told in schema.items())
+    return all(
+        rule.startswith("x-") or (rule in _CHECKS and _CHECKS[rule](value, told, schema))
+        for rule, told in schema.items()
+    )
 
 
 def _is_number(value: JSON) -> bool:
@@ -68,6 +70,16 @@ def _items(value: JSON, told: JSON, _: Schema) -> bool:
     return not isinstance(value, list) or all(certainly_fits(item, told) for item in value)
 
 
+def _names(value: JSON, told: JSON, _: Schema) -> bool:
+    return not isinstance(value, dict) or all(certainly_fits(key, told) for key in value)
+
+
+def _unique(value: JSON, told: JSON, _: Schema) -> bool:
+    if not isinstance(value, list) or told is False:
+        return True
+    return all(isinstance(item, str) for item in value) and len(set(value)) == len(value)
+
+
 def _pattern(value: JSON, told: JSON, _: Schema) -> bool:
     try:
         return not isinstance(value, str) or re.search(told, value) is not None
@@ -91,7 +103,7 @@ def _number(value: JSON) -> float | None:
     return value if _is_number(value) else None
 
 
-def _length_of(kind: type[str] | type[list[JSON]]) -> Callable[[JSON], float | None]:
+def _length_of(kind: type[str] | type[list[JSON]] | type[dict[str, JSON]]) -> Callable[[JSON], float | None]:
     return lambda value: len(value) if isinstance(value, kind) else None
 
 
@@ -100,13 +112,15 @@ def _says_nothing(value: JSON, told: JSON, schema: Schema) -> bool:  # noqa: ARG
 
 
 _CHECKS: Final[Mapping[str, Callable[[JSON, JSON, Schema], bool]]] = {
-    **dict.fromkeys(("title", "description", "default", "examples"), _says_nothing),
+    **dict.fromkeys(("$schema", "title", "description", "default", "examples"), _says_nothing),
     "type": _type,
     "enum": _enum,
     "properties": _properties,
     "required": _required,
     "additionalProperties": _additional,
+    "propertyNames": _names,
     "items": _items,
+    "uniqueItems": _unique,
     "pattern": _pattern,
     "minimum": _limit(_number, lambda size, limit: size >= limit),
     "maximum": _limit(_number, lambda size, limit: size <= limit),
@@ -114,6 +128,8 @@ _CHECKS: Final[Mapping[str, Callable[[JSON, JSON, Schema], bool]]] = {
     "exclusiveMaximum": _limit(_number, lambda size, limit: size < limit),
     "minLength": _limit(_length_of(str), lambda size, limit: size >= limit),
     "maxLength": _limit(_length_of(str), lambda size, limit: size <= limit),
+    "minProperties": _limit(_length_of(dict), lambda size, limit: size >= limit),
+    "maxProperties": _limit(_length_of(dict), lambda size, limit: size <= limit),
     "minItems": _limit(_length_of(list), lambda size, limit: size >= limit),
     "maxItems": _limit(_length_of(list), lambda size, limit: size <= limit),
 }

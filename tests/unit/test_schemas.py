@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator
 
-from pibot_mesh.agent.certain import certainly_fits
 from pibot_mesh.protocol.codec import JSON
+from pibot_mesh.schemas import certainly_fits
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.text("ab1", max_size=3),
@@ -31,6 +31,11 @@ RULES = {
     "maxLength": st.integers(0, 3),
     "minItems": st.integers(0, 3),
     "maxItems": st.integers(0, 3),
+    "minProperties": st.integers(0, 2),
+    "maxProperties": st.integers(0, 2),
+    "uniqueItems": st.booleans(),
+    "propertyNames": st.sampled_from([{"pattern": "^[ab]$"}, {"maxLength": 0}]),
+    "x-expects": st.just("something"),
     "pattern": st.sampled_from(["^a", "b$", "[0-9]"]),
     "required": st.lists(st.sampled_from("abc"), max_size=2, unique=True),
     "description": st.just("what it is"),
@@ -72,6 +77,9 @@ def test_what_is_certain_is_what_jsonschema_says(value: JSON, schema: JSON) -> N
         (0.5, {"exclusiveMinimum": 0, "exclusiveMaximum": 1, "title": "share", "default": 0.1}),
         ("abc", {"minLength": 3, "maxLength": 3}),
         (None, {"type": ["null", "string"]}),
+        (["a", "b"], {"uniqueItems": True, "x-expects": "words"}),
+        ([1, 1], {"uniqueItems": False}),
+        ({"a": 1}, {"propertyNames": {"pattern": "^[a-z]$"}, "minProperties": 1, "maxProperties": 1}),
     ],
 )
 def test_plain_calls_are_certain(value: JSON, schema: JSON) -> None:
@@ -94,6 +102,8 @@ def test_plain_calls_are_certain(value: JSON, schema: JSON) -> None:
         {"properties": []},
         {"required": 5},
         {"required": ["z"]},
+        {"propertyNames": {"minLength": 2}},
+        {"maxProperties": 0},
         {"unheard": 1},
         {"properties": {"n": True}},
         {"additionalProperties": False, "properties": 5},
@@ -120,6 +130,12 @@ assert "required property" in registry.read_arguments("add", "{}")
 assert "jsonschema" in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("items", [["a", "a"], [1, 1], [{}, {}]])
+def test_what_may_stand_twice_is_not_certain(items: JSON) -> None:
+    """Numbers and objects have an equality of their own in JSON."""
+    assert not certainly_fits(items, {"uniqueItems": True})
 
 
 def test_odd_schemas_are_still_named_as_such() -> None:
