@@ -109,7 +109,7 @@ def test_the_longest_results_are_cut_first() -> None:
 
 def test_a_record_names_who_said_what() -> None:
     """It is what a summary is made from."""
-    messages = [
+    messages: list[Message] = [
         UserMessage("Look!"),
         AssistantMessage("I do.", (CallRequest("c", "look", '{"room":"attic"}'),)),
         ToolMessage("c", "look", "dark"),
