@@ -35,6 +35,9 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "status": Entry("status", "Show the master, the nodes and their devices."),
     "watch": Entry("watch", "Show every message of the mesh."),
     "cancel": Entry("cancel", "Cancel a request."),
+    "chat": Entry("chat", "Talk with the model, on this machine alone."),
+    "model": Entry("model", "Try the language model."),
+    "skills": Entry("skills", "List, check and write skills: tools of your own."),
     "check-config": Entry("check_config", "Say everything that is wrong with configuration files."),
     "version": Entry("version", "Show the version."),
 }

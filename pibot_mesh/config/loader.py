@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias, cast
 
 from pibot_mesh.config.settings import (
+    KEY_VARIABLES,
+    SHIPPED_SKILLS,
+    URL_VARIABLES,
     BrokerSettings,
     DeviceSettings,
     MasterSettings,
     ModelSettings,
     NodeSettings,
+    SkillSettings,
     Tls,
 )
+from pibot_mesh.config.skill_folders import mingled
 from pibot_mesh.config.source import KeyPath, Problem, Source, Value, format_path, read_yaml
 from pibot_mesh.config.words import schema_problems, show
 from pibot_mesh.errors import ConfigError
@@ -32,7 +37,14 @@ Role: TypeAlias = Literal["master", "node"]
 VARIABLES: Final[Mapping[str, str]] = {
     "PIBOT_BROKER": "The broker as HOST:PORT, HOST or [ADDRESS]:PORT, in place of broker.host and broker.port.",
     "PIBOT_PASSWORD": "The password for the broker, in place of broker.password_file.",
-    "VOLC_API_KEY": "The key for the model; for the master alone, and never in a file.",
+    **{
+        variable: f"The key for the model where model.provider is {provider}, in place of model.api_key_file."
+        for provider, variable in KEY_VARIABLES.items()
+    },
+    **{
+        variable: f"The address of the model where model.provider is {provider}, in place of model.base_url."
+        for provider, variable in URL_VARIABLES.items()
+    },
 }
 """The environment variables that no single key of a file stands for; the others have ``x-environment`` in a schema."""
 
@@ -121,6 +133,18 @@ def parse_broker(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]
     return match[1] or match[2], port
 
 
+def ollama_url(text: str) -> str:
+    """The address of an Ollama from its own variable, which is often only a host or a port to listen at."""
+    scheme, separator, rest = text.strip().rstrip("/").rpartition("://")
+    place, slash, path = rest.partition("/")
+    bare = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?", place)
+    if bare is None:
+        return text
+    host = "127.0.0.1" if bare[1] in ("", "0.0.0.0", "[::]") else bare[1]  # noqa: S104 - it is what Ollama listens at
+    default_port = {"https": "443", "http": "80"}[scheme] if scheme in ("https", "http") else "11434"
+    return f"{scheme if separator else 'http'}://{host}:{bare[2] or default_port}/{path if slash else 'v1'}"
+
+
 def fit_node_id(name: str) -> str:
     """*name* made fit for a node id: ``Kitchen_Pi.local`` → ``kitchen-pi``; ``node`` where nothing is left."""
     first_label = name.split(".", 1)[0].lower()
@@ -171,6 +195,8 @@ class _Draft:
         for name, path in variables_of(role).items():
             if name in self._env:
                 self._override(name, path)
+        if role == "master":
+            self._override_model_url()
         for problem in schema_problems(load_schema(role), source.values):
             self._note(problem)
             self._take_out(problem.path)
@@ -190,12 +216,7 @@ class _Draft:
             broker=self._broker(None),
             state_dir=self._state_dir(),
             sentences=self._sentences(),
-            model=ModelSettings(
-                provider=self._text(("model", "provider"), "volcengine"),
-                base_url=self._text(("model", "base_url"), ""),
-                model=self._text(("model", "model"), ""),
-                api_key=self._env.get("VOLC_API_KEY"),
-            ),
+            model=self._model(),
             request_timeout_s=self._number(("master", "request_timeout_s"), 120.0),
             open_requests=int(self._number(("master", "open_requests"), 500)),
             health_interval_s=self._number(("master", "health_interval_s"), 10.0),
@@ -206,6 +227,7 @@ class _Draft:
         node_id = self._text(("node", "id"), "") or fit_node_id(platform.node())
         simulate = bool(self._get(("node", "simulate"), False))
         devices = self._devices()
+        state_dir = self._state_dir()
         if check_devices is not None:
             for problem in check_devices(devices, simulate=simulate):
                 self._note(problem)
@@ -213,7 +235,7 @@ class _Draft:
             id=node_id,
             root=self._text(("root",), "pibot"),
             broker=self._broker(node_id),
-            state_dir=self._state_dir(),
+            state_dir=state_dir,
             labels=tuple(str(label) for label in self._list(("node", "labels"))),
             devices=devices,
             simulate=simulate,
@@ -221,6 +243,7 @@ class _Draft:
             queued=int(self._number(("node", "queued"), 16)),
             health_interval_s=self._number(("node", "health_interval_s"), 10.0),
             log_level=self._text(("log_level",), "info"),
+            skills=self._skills(state_dir),
         )
 
     # --- What schemas cannot say ---
@@ -253,9 +276,35 @@ class _Draft:
         return tls
 
     def _password(self) -> str | None:
-        if "PIBOT_PASSWORD" in self._env:
-            return self._env["PIBOT_PASSWORD"]
-        at: KeyPath = ("broker", "password_file")
+        return self._env.get("PIBOT_PASSWORD") or self._secret(("broker", "password_file"), "password")
+
+    def _model(self) -> ModelSettings:
+        provider = self._text(("model", "provider"), "volcengine")
+        key = self._env.get(KEY_VARIABLES[provider], "").strip() or self._secret(("model", "api_key_file"), "key")
+        base_url = self._text(("model", "base_url"), "")
+        if set("@?#") & set(base_url):
+            # The schema's words would show it.
+            text = "holds '@', '?' or '#': a key does not belong here, but in a variable or in api_key_file"
+            self._note(Problem(("model", "base_url"), text))
+        max_tokens = self._get(("model", "max_tokens"), None)
+        temperature = self._get(("model", "temperature"), None)
+        transport = self._text(("model", "transport"), "auto")
+        return ModelSettings(
+            provider=provider,
+            base_url=base_url,
+            model=self._text(("model", "model"), ""),
+            api_key=key,
+            max_tokens=None if max_tokens is None else int(self._number(("model", "max_tokens"), 0)),
+            temperature=None if temperature is None else self._number(("model", "temperature"), 0),
+            first_content_s=self._number(("model", "first_content_s"), 60.0),
+            between_s=self._number(("model", "between_s"), 60.0),
+            connect_s=self._number(("model", "connect_s"), 10.0),
+            context_tokens=int(self._number(("model", "context_tokens"), 32_000)),
+            transport=cast(Literal["auto", "openai", "standard"], transport),
+        )
+
+    def _secret(self, at: KeyPath, what: str) -> str | None:
+        """What the file named at *at* holds, if one is named: a secret that nobody else may read."""
         file = self._file(at)
         if file is None:
             return None
@@ -264,13 +313,13 @@ class _Draft:
             self._note(Problem(at, f"others may read {file} (mode {mode:04o}): run chmod 600 {file}"))
             return None
         try:
-            password = file.read_text("utf-8").strip("\r\n")
+            secret = file.read_text("utf-8").strip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             self._note(Problem(at, f"{file} cannot be read: {error}"))
             return None
-        if not password:
-            self._note(Problem(at, f"{file} is empty: write the password into it"))
-        return password or None
+        if not secret:
+            self._note(Problem(at, f"{file} is empty: write the {what} into it"))
+        return secret or None
 
     def _sentences(self) -> tuple[Path, ...]:
         paths: list[Path] = []
@@ -279,6 +328,34 @@ class _Draft:
             path = self._path(at)
             if path is not None and not path.exists():
                 self._note(Problem(at, f"there is no file or folder {path}"))
+            elif path is not None:
+                paths.append(path)
+        return tuple(paths)
+
+    def _skills(self, state_dir: Path) -> SkillSettings:
+        folders = self._skill_folders()
+        workspace = self._path(("skills", "workspace"))
+        inside = mingled((state_dir / "skills",) if folders is None else folders, workspace or state_dir / "workspace")
+        if inside is not None:
+            text = f"must not lie in {inside}, nor around it, where skills are run: choose another folder"
+            self._note(Problem(("skills", "workspace"), text))
+        shipped = self._get(("skills", "shipped"), list(SHIPPED_SKILLS))
+        return SkillSettings(
+            folders,
+            workspace,
+            tuple(str(name) for name in self._list(("skills", "programs")) if name),
+            tuple(name for name in SHIPPED_SKILLS if name in cast(list[object], shipped)),
+        )
+
+    def _skill_folders(self) -> tuple[Path, ...] | None:
+        at: KeyPath = ("skills", "folders")
+        if self._get(at, None) is None:
+            return None
+        paths: list[Path] = []
+        for index in range(len(self._list(at))):
+            path = self._path((*at, index))
+            if path is not None and not path.is_dir():
+                self._note(Problem((*at, index), f"there is no folder {path}"))
             elif path is not None:
                 paths.append(path)
         return tuple(paths)
@@ -327,6 +404,14 @@ class _Draft:
             text = f"is for the {other}, and this file is read for the {role}: use a file of its own"
             self._note(Problem((key,), text))
             del self._source.values[key]
+
+    def _override_model_url(self) -> None:
+        """The address of the provider that the file names; another one's variable says nothing about it."""
+        variable = URL_VARIABLES.get(self._text(("model", "provider"), "volcengine"), "")
+        if variable in self._env:
+            if variable == "OLLAMA_HOST":
+                self._env[variable] = ollama_url(self._env[variable])
+            self._override(variable, ("model", "base_url"))
 
     def _override(self, variable: str, path: KeyPath) -> None:
         values: Value = self._source.values

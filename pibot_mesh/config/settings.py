@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,24 @@ class DeviceSettings:
     options: Mapping[str, object] = field(default_factory=dict)
 
 
+SHIPPED_SKILLS: Final = ("devices", "system", "files", "download", "timers", "memory")
+"""What a node can do by itself; each can be left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkillSettings:
+    """The tools of a node. *folders* hold skills of the user's own; None: ``skills`` in the node's *state_dir*.
+
+    The tools for files, downloads and programs stay within *workspace*; None: ``workspace`` in the *state_dir*. Only
+    the *programs* can be started, so none by default. *shipped* are those of `SHIPPED_SKILLS` that are on.
+    """
+
+    folders: tuple[Path, ...] | None = None
+    workspace: Path | None = None
+    programs: tuple[str, ...] = ()
+    shipped: tuple[str, ...] = SHIPPED_SKILLS
+
+
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """One node. *simulate* runs it without pins; *state_dir* holds its journal.
@@ -65,16 +84,45 @@ class NodeSettings:
     queued: int = 16
     health_interval_s: float = 10.0
     log_level: str = "info"
+    skills: SkillSettings = SkillSettings()
+
+
+KEY_VARIABLES: Final[Mapping[str, str]] = {
+    "volcengine": "VOLC_API_KEY",
+    "openai": "OPENAI_API_KEY",
+    "deepseek": "DEEPSEEK_API_KEY",
+    "ollama": "OLLAMA_API_KEY",
+    "custom": "PIBOT_API_KEY",
+}
+"""The environment variable for the key of each provider."""
+URL_VARIABLES: Final[Mapping[str, str]] = {
+    "volcengine": "VOLC_BASE_URL",
+    "openai": "OPENAI_BASE_URL",
+    "ollama": "OLLAMA_HOST",
+}
+"""The environment variable for the address of a provider, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """The language model. An empty *base_url* or *model* means the provider's own; without *api_key* there is none."""
+    """The language model. An empty *base_url* or *model* means the provider's own; without *api_key* there is none.
+
+    *max_tokens* limits each answer and *temperature* goes from 0 to 2; None leaves them to the service. Nothing may
+    come for *first_content_s* before an answer's first content, and for *between_s* in the middle of it; a connection
+    may take *connect_s*. *context_tokens* is how much the model can read at once. *transport* is the library for HTTP.
+    """
 
     provider: str = "volcengine"
     base_url: str = ""
     model: str = ""
     api_key: str | None = field(default=None, repr=False)
+    max_tokens: int | None = None
+    temperature: float | None = None
+    first_content_s: float = 60.0
+    between_s: float = 60.0
+    connect_s: float = 10.0
+    context_tokens: int = 32_000
+    transport: Literal["auto", "openai", "standard"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

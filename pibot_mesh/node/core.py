@@ -29,6 +29,7 @@ from pibot_mesh.node.events import (
     Note,
     OutputOrdered,
     OwnStatusSeen,
+    ReloadSkills,
     Remembered,
     Save,
     SaveStop,
@@ -85,6 +86,8 @@ class _Run:
     arrived_at: float
     started_at: float | None = None
     seq: int = 0
+    effect: ToolEffect | None = None
+    """The effect of the tool as it was when it began: a skill may be changed or removed in the middle."""
     ending: WireError | None = None
     """Why the tool was told to end."""
 
@@ -264,6 +267,17 @@ class NodeCore:
 
     def _refusal(self, task: Task) -> WireError | None:
         """Why *task* cannot be taken, or None."""
+        refusal = self._tool_refusal(task)
+        if refusal is not None:
+            return refusal
+        if self.running >= self._capacity.running and len(self._queue) >= self._capacity.queued:
+            return WireError(ErrorCode.BUSY, f"{self.running} tasks run and {self.queued} wait", retryable=True)
+        if len(self._entries) - len(self._runs) >= MAX_UNFORGOTTEN:
+            return WireError(ErrorCode.BUSY, f"{MAX_UNFORGOTTEN} results wait for the master", retryable=True)
+        return None
+
+    def _tool_refusal(self, task: Task) -> WireError | None:
+        """Why *task* cannot be run now by the tools that there are, or None."""
         if task.kind == "agent" or task.tool is None:
             return WireError(ErrorCode.NO_MODEL, "this node has no model for an instruction")
         if task.tool not in self._tools:
@@ -273,10 +287,6 @@ class NodeCore:
             return WireError(ErrorCode.BAD_ARGUMENTS, f"{task.tool}: {'; '.join(problems)}")
         if self._is_stopped and self._effect(task) == "actuate":
             return WireError(ErrorCode.STOPPED, "the emergency stop holds; a person must clear it")
-        if self.running >= self._capacity.running and len(self._queue) >= self._capacity.queued:
-            return WireError(ErrorCode.BUSY, f"{self.running} tasks run and {self.queued} wait", retryable=True)
-        if len(self._entries) - len(self._runs) >= MAX_UNFORGOTTEN:
-            return WireError(ErrorCode.BUSY, f"{MAX_UNFORGOTTEN} results wait for the master", retryable=True)
         return None
 
     def _task_malformed(self, error: ProtocolError) -> list[NodeEffect]:
@@ -295,6 +305,7 @@ class NodeCore:
 
     def _begin(self, task: Task, now: float) -> list[NodeEffect]:
         self._runs[task.id].started_at = now
+        self._runs[task.id].effect = self._effect(task)
         self._timers.cancel(("ttl", task.id))
         self._timers.set(("timeout", task.id), now + task.timeout_s)
         by = self._runs[task.id].arrived_at + task.ttl_s
@@ -351,7 +362,11 @@ class NodeCore:
                 effects += self._expire(task.id, now)
                 continue
             self._queue.popleft()
-            effects += self._begin(task, now)
+            refusal = self._tool_refusal(task)  # while it waited, its skill may have been changed or removed
+            if refusal is not None:
+                effects += self._end(self._entries[task.id], State.REJECTED, error=refusal, now=now)
+            else:
+                effects += self._begin(task, now)
         return effects
 
     def _end(
@@ -365,6 +380,7 @@ class NodeCore:
     ) -> list[NodeEffect]:
         """Store how the task ended, then say it."""
         task = entry.task
+        effect = self._effect(task)
         run = self._runs.pop(task.id, None)
         for what in _WHILE_OPEN:
             self._timers.cancel((what, task.id))
@@ -376,7 +392,7 @@ class NodeCore:
                 state,
                 output,
                 error,
-                tool_calls=self._calls(entry, state),
+                tool_calls=_calls(entry, state, effect),
                 timing=_timing(run, now),
                 boot=self._boot,
                 seq=run.seq if run else 0,
@@ -384,13 +400,7 @@ class NodeCore:
             )
         )
         self._resends[task.id] = 0
-        return [self._save(Entry(task, "ended", result)), *self._send_result(task.id, now)]
-
-    def _calls(self, entry: Entry, state: TaskOutcome) -> tuple[ToolCall, ...]:
-        if entry.phase == "queued" or state is State.REJECTED or entry.task.tool is None:
-            return ()
-        ok = None if state is State.UNKNOWN else state is State.COMPLETED
-        return (ToolCall(entry.task.tool, entry.task.args, ok, self._effect(entry.task)),)
+        return [self._save(Entry(task, "ended", result), effect), *self._send_result(task.id, now)]
 
     # Results go out, until the master has them
 
@@ -440,7 +450,7 @@ class NodeCore:
             case "forget":
                 return self._forget(control.tasks)
             case "reload":
-                return [Announce()]
+                return [ReloadSkills(), Announce()]
         return [Note(f"{control.action} is not for a node but for one of its tasks: ignored")]
 
     def _forget(self, task_ids: Sequence[str]) -> list[NodeEffect]:
@@ -483,18 +493,28 @@ class NodeCore:
 
     # Small things
 
-    def _save(self, entry: Entry) -> Save:
+    def _save(self, entry: Entry, effect: ToolEffect | None = None) -> Save:
         """Remember *entry*, and have it stored: synced to disk where the tool changes something (promise 2)."""
         self._entries[entry.task.id] = entry
-        return Save(entry, is_durable=self._effect(entry.task) != "read")
+        return Save(entry, is_durable=(effect or self._effect(entry.task)) != "read")
 
     def _effect(self, task: Task) -> ToolEffect:
-        """The effect of the task's tool; the gravest where the tool has gone."""
+        """The effect of the task's tool, of a running one as it was when it began; the gravest where it has gone."""
+        run = self._runs.get(task.id)
+        if run is not None and run.effect is not None:
+            return run.effect
         return self._tools[task.tool].spec.effect if task.tool and task.tool in self._tools else "actuate"
 
 
 def _refused_retained(what: str) -> Note:
     return Note(f"{what} was refused: it came as a retained message, which may be from long ago")
+
+
+def _calls(entry: Entry, state: TaskOutcome, effect: ToolEffect) -> tuple[ToolCall, ...]:
+    if entry.phase == "queued" or state is State.REJECTED or entry.task.tool is None:
+        return ()
+    ok = None if state is State.UNKNOWN else state is State.COMPLETED
+    return (ToolCall(entry.task.tool, entry.task.args, ok, effect),)
 
 
 def _timing(run: _Run | None, now: float) -> Timing:

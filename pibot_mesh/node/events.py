@@ -192,6 +192,11 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadSkills:
+    """Load every skill again, whether its files have changed or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class HoldOutputs:
     """The emergency stop: outputs to their safe values and held there, or set free."""
 
@@ -223,6 +228,7 @@ NodeEffect: TypeAlias = (
     | SendEvent
     | SendResult
     | Announce
+    | ReloadSkills
     | HoldOutputs
     | SetOutput
     | Note

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from pibot_mesh.agent.tools import ToolContext, ToolRegistry
@@ -18,13 +20,23 @@ _HEED_WITHIN_S: Final = 0.2
 _ENDED: Final = WireError(ErrorCode.CANCELED, "the tool was ended")
 
 
+@dataclass(slots=True)
+class _Run:
+    """A tool that runs. What must be known of it is kept here: the tool itself may be gone before it ends."""
+
+    task: Task
+    is_async: bool
+    canceled: threading.Event = field(default_factory=threading.Event)
+    work: asyncio.Task[None] | None = None
+
+
 class TaskExecutor:
     """Runs ``call`` tasks with *tools*, and calls *ended* once for each, in the loop."""
 
     def __init__(self, tools: ToolRegistry, ended: Callable[[ToolEnded], None]) -> None:
         self._tools = tools
         self._ended = ended
-        self._runs: dict[str, tuple[Task, asyncio.Task[None]]] = {}
+        self._runs: dict[str, _Run] = {}
         self._is_stopping = False
 
     def start(self, task: Task, by: float) -> None:
@@ -40,14 +52,23 @@ class TaskExecutor:
             error = WireError(ErrorCode.EXPIRED, f"not started within {task.ttl_s:g} s", retryable=True)
             self._ended(ToolEnded(task.id, State.REJECTED, error=error))
             return
-        run = asyncio.get_running_loop().create_task(self._run(task), name=f"task {task.id}")
-        self._runs[task.id] = (task, run)
-        run.add_done_callback(lambda run: self._never_begun(task, run))
+        tool = task.tool or ""
+        if tool not in self._tools:
+            error = WireError(ErrorCode.UNKNOWN_TOOL, f"this node has no tool named {tool!r} any more")
+            self._ended(ToolEnded(task.id, State.REJECTED, error=error))
+            return
+        run = _Run(task, inspect.iscoroutinefunction(self._tools[tool].run))
+        run.work = asyncio.get_running_loop().create_task(self._run(run), name=f"task {task.id}")
+        self._runs[task.id] = run
+        run.work.add_done_callback(lambda _: self._never_begun(run))
 
     def end(self, task: Task) -> None:
-        """Tell the tool to end. A tool in a thread cannot be told: it ends when it is done."""
-        if task.id in self._runs and self._can_be_told(task):
-            self._runs[task.id][1].cancel()
+        """Tell the tool to end. A tool in a thread ends when it looks at ``context.canceled``, or when it is done."""
+        if task.id in self._runs:
+            run = self._runs[task.id]
+            run.canceled.set()
+            if run.is_async and run.work is not None:
+                run.work.cancel()
 
     async def stop(self) -> None:
         """End all tools. Those in threads get a second, then they are left behind: what they did is ``unknown``.
@@ -55,37 +76,39 @@ class TaskExecutor:
         So is a tool that does not heed its end; of that nothing more is said here.
         """
         self._is_stopping = True
-        for task, _ in self._runs.values():
-            self.end(task)
-        late = {run for _, run in self._runs.values()}
+        for run in self._runs.values():
+            self.end(run.task)
+        late = {run.work for run in self._runs.values() if run.work is not None}
         if late:
             _, late = await asyncio.wait(late, timeout=_STOP_WITHIN_S)
-        for run in late:
-            run.cancel()
+        for work in late:
+            work.cancel()
         if late:
             await asyncio.wait(late, timeout=_HEED_WITHIN_S)
 
-    async def _run(self, task: Task) -> None:
+    async def _run(self, run: _Run) -> None:
+        task = run.task
+        context = ToolContext(task.id, task.request, run.canceled)
         try:
-            outcome = await self._tools.outcome(task.tool or "", task.args, ToolContext(task.id, task.request))
+            outcome = await self._tools.outcome(task.tool or "", task.args, context)
             ended = ToolEnded(task.id, outcome.state, outcome.output, outcome.error)
+            if outcome.error is not None and outcome.error.code == ErrorCode.CANCELED and run.canceled.is_set():
+                ended = ToolEnded(task.id, State.CANCELED, error=outcome.error)
         except asyncio.CancelledError:
-            ended = self._cut_off(task)
+            ended = _cut_off(run)
         finally:
             self._runs.pop(task.id, None)
         self._ended(ended)
 
-    def _never_begun(self, task: Task, run: asyncio.Task[None]) -> None:
+    def _never_begun(self, run: _Run) -> None:
         """A run that was ended before its first step does not see it, and would say nothing."""
-        if self._runs.get(task.id) == (task, run):
-            del self._runs[task.id]
-            self._ended(ToolEnded(task.id, State.CANCELED, error=_ENDED))
+        if self._runs.get(run.task.id) is run:
+            del self._runs[run.task.id]
+            self._ended(ToolEnded(run.task.id, State.CANCELED, error=_ENDED))
 
-    def _cut_off(self, task: Task) -> ToolEnded:
-        if self._can_be_told(task):
-            return ToolEnded(task.id, State.CANCELED, error=_ENDED)
-        error = WireError(ErrorCode.INTERRUPTED, "the node stopped in the middle of the task", task.retry == "safe")
-        return ToolEnded(task.id, State.UNKNOWN, error=error)
 
-    def _can_be_told(self, task: Task) -> bool:
-        return task.tool is not None and inspect.iscoroutinefunction(self._tools[task.tool].run)
+def _cut_off(run: _Run) -> ToolEnded:
+    if run.is_async:
+        return ToolEnded(run.task.id, State.CANCELED, error=_ENDED)
+    error = WireError(ErrorCode.INTERRUPTED, "the node stopped in the middle of the task", run.task.retry == "safe")
+    return ToolEnded(run.task.id, State.UNKNOWN, error=error)

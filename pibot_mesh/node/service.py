@@ -9,11 +9,13 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
 from pibot_mesh import __version__
 from pibot_mesh.actor import Actor
+from pibot_mesh.agent.skills import SkillLoader
 from pibot_mesh.agent.tools import Tool, ToolRegistry
 from pibot_mesh.config.settings import NodeSettings
 from pibot_mesh.errors import ConfigError, ErrorCode, ProtocolError, StoreError, ToolError
@@ -35,6 +37,7 @@ from pibot_mesh.node.events import (
     Note,
     OutputOrdered,
     OwnStatusSeen,
+    ReloadSkills,
     SendEvent,
     SendResult,
     SetOutput,
@@ -46,6 +49,7 @@ from pibot_mesh.node.events import (
 )
 from pibot_mesh.node.executor import TaskExecutor
 from pibot_mesh.node.journal import Journal, needs_sync
+from pibot_mesh.node.skills import NodeSkills
 from pibot_mesh.protocol.codec import decode, encode, to_dict
 from pibot_mesh.protocol.messages import (
     Capacity,
@@ -56,6 +60,7 @@ from pibot_mesh.protocol.messages import (
     NodeEvent,
     OutputValue,
     Task,
+    ToolSpec,
     WireError,
     decode_output_set,
     decode_presence,
@@ -65,19 +70,24 @@ from pibot_mesh.protocol.messages import (
     encode_value,
 )
 from pibot_mesh.protocol.topics import Address, Kind, Topics
-from pibot_mesh.skills.devices import device_tools
-from pibot_mesh.skills.system import read_health, system_tools
+from pibot_mesh.skills.devices import seconds_words
+from pibot_mesh.skills.shipped import shipped_skills, skill_folders_of
+from pibot_mesh.skills.system import CpuMeter, read_health
+from pibot_mesh.skills.timer_book import Finished
+from pibot_mesh.skills.timers import Timers
 
 _log = logging.getLogger(__name__)
+_LATEST_SEQ = 2**53
+"""The longest that a number in a card can be."""
 
 
 class Node(AbstractAsyncContextManager["Node"]):
     """One node of the mesh. ``async with Node(settings):`` runs it until the block ends.
 
-    *tools* are added to those that its devices bring. On entering, outputs are at their initial values and the
-    connection is being made; on leaving, outputs are safe and the mesh knows that the node is offline. Raises
-    ConfigError for devices that cannot be, or are too many for a card, and StoreError where the journal cannot be
-    opened or written; nothing is left open then.
+    *tools* are added to those that its devices and skills bring. On entering, outputs are at their initial values, the
+    skills are loaded and the connection is being made; on leaving, outputs are safe and the mesh knows that the node is
+    offline. Raises ConfigError for devices and settings of skills that cannot be, or are too much for a card, and
+    StoreError where the journal cannot be opened or written; nothing is left open then. A broken skill is left out.
     """
 
     def __init__(self, settings: NodeSettings, *, tools: Iterable[Tool] = ()) -> None:
@@ -85,7 +95,13 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.id = settings.id
         self.boot = uuid.uuid4().hex[:12]
         self.board = Board(settings.devices, simulate=settings.simulate, on_change=self._changed)
-        self.tools = ToolRegistry([*device_tools(self.board), *system_tools(), *tools])
+        self._cpu = CpuMeter()
+        self._timers = Timers(settings.state_dir.expanduser() / f"timers-{self.id}.json", self._timer_finished)
+        shipped = shipped_skills(settings, self.board, self._timers, self._cpu)
+        self.tools = ToolRegistry([*chain(*shipped.values()), *tools])
+        self._skills = NodeSkills(
+            SkillLoader(skill_folders_of(settings), self.tools, fits=self._too_much), self._skills_changed, node=self.id
+        )
         self._capacity = Capacity(settings.running, settings.queued)
         self._executor = TaskExecutor(self.tools, self._tool_ended)
         self._link = Link(
@@ -109,6 +125,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         self._seq = 0
         self._is_stop_seen = False
         self._health: asyncio.Task[None] | None = None
+        self._shown: tuple[ToolSpec, ...] = ()
         self._check_card()
 
     # Life
@@ -122,14 +139,17 @@ class Node(AbstractAsyncContextManager["Node"]):
             raise
         self._actor: Actor[NodeInput, NodeEffect] = Actor(self._core, store=self._store, perform=self._perform)
         try:
-            effects = self._core.start()
             if self._core.is_stopped:
                 self._hold(True)  # before any output has its initial value
             await self.board.start()
+            await self._skills.start()
+            effects = self._core.start()  # it looks at the tools of what was cut off
             await self._store(effects)
             for effect in effects:
                 self._perform(effect)
             self._actor.start()
+            if "timers" in self.settings.skills.shipped:
+                await self._timers.start()
             await self._link.start()
         except BaseException:
             await self._leave()
@@ -149,6 +169,8 @@ class Node(AbstractAsyncContextManager["Node"]):
             stack.push_async_callback(self._link.stop)
             stack.push_async_callback(self._actor.stop)
             stack.push_async_callback(self._executor.stop)
+            stack.push_async_callback(self._timers.stop)
+            stack.push_async_callback(self._skills.stop)
             stack.push_async_callback(self.board.stop)
             if self._health is not None:
                 self._health.cancel()
@@ -254,6 +276,8 @@ class Node(AbstractAsyncContextManager["Node"]):
                 self._link.send(Kind.TASK_RESULT, encode(result), node=self.id, id=result.id, keep=False)
             case Announce():
                 self._announce()
+            case ReloadSkills():
+                self._skills.reload()
             case HoldOutputs(is_held):
                 self._hold(is_held or self._is_stop_seen)  # a stop may have come while a release was being stored
                 self._send_health()
@@ -280,31 +304,56 @@ class Node(AbstractAsyncContextManager["Node"]):
     # What the node shows of itself
 
     def _check_card(self) -> None:
+        problem = self._too_much(self.tools.specs())
+        if problem:
+            raise ConfigError([f"node {self.id}: its labels, devices and tools cannot be shown to the mesh: {problem}"])
+
+    def _too_much(self, tools: Sequence[ToolSpec]) -> str:
+        """Why a card with these tools cannot be sent, or nothing."""
         try:
-            encode(self.card())
+            encode(self._card(tools, _LATEST_SEQ))
         except ProtocolError as error:
-            raise ConfigError(
-                [f"node {self.id}: its labels, devices and tools cannot be shown to the mesh: {error}"]
-            ) from None
+            return str(error)
+        return ""
 
     def card(self) -> NodeCard:
         """What the node is and can do."""
+        return self._card(self.tools.specs(), self._next_seq())
+
+    def _card(self, tools: Sequence[ToolSpec], seq: int) -> NodeCard:
         return NodeCard(
             self.id,
             self.boot,
             __version__,
             labels=self.settings.labels,
-            tools=self.tools.specs(),
+            tools=tuple(tools),
             devices=self.board.specs(),
             capacity=self._capacity,
             simulated=self.settings.simulate,
             health_interval_s=self.settings.health_interval_s,
-            seq=self._next_seq(),
+            seq=seq,
         )
+
+    def _send_card(self) -> None:
+        card = self.card()
+        self._shown = card.tools
+        self._link.send(Kind.NODE_CARD, encode(card), node=self.id)
+
+    def _skills_changed(self) -> None:
+        """Show the new card, where it is a new one. Without a connection, the next one brings it."""
+        if self._link.is_connected and not _are_same(self._shown, self.tools.specs()):
+            self._send_card()
+
+    def _timer_finished(self, timer: Finished) -> None:
+        late = f", {seconds_words(round(timer.late_s))} ago" if timer.late_s >= 1 else ""
+        _log.info("%s: the timer %s has ended%s: %s", self.id, timer.name, late, timer.text)
+        data = {"name": timer.name, "text": timer.text, "for_s": timer.length_s, "late_s": round(timer.late_s, 3)}
+        event = NodeEvent("timer_finished", "timer", self.boot, self._next_seq(), time.time(), data)
+        self._link.send(Kind.NODE_EVENT, encode(event), node=self.id)
 
     def _announce(self) -> None:
         """Card, health and every state, then ``online`` last (promise 5)."""
-        self._link.send(Kind.NODE_CARD, encode(self.card()), node=self.id)
+        self._send_card()
         self._send_health()
         for device, (value, cause) in self.board.outputs().items():
             self._send_output(device, value, cause)
@@ -348,13 +397,21 @@ class Node(AbstractAsyncContextManager["Node"]):
                 _log.exception("a bug: %s could not say how it is", self.id)
 
     def _send_health(self) -> None:
+        percent = self._cpu.percent()
         numbers = {
             **read_health(),
+            **({} if percent is None else {"cpu_percent": percent}),
             "running": float(self._core.running),
             "queued": float(self._core.queued),
             "stopped": float(self._core.is_stopped),
             "rejected_messages": float(self._link.rejections.total),
+            "broken_skills": float(self._skills.loader.broken),
             "seq": float(self._next_seq()),
         }
         expiry_s = 3 * self.settings.health_interval_s
         self._link.send(Kind.NODE_HEALTH, encode_health(numbers), node=self.id, expiry_s=expiry_s)
+
+
+def _are_same(shown: Sequence[ToolSpec], tools: Sequence[ToolSpec]) -> bool:
+    """Whether nobody could tell the two apart: in what order tools stand says nothing."""
+    return sorted(shown, key=lambda spec: spec.name) == sorted(tools, key=lambda spec: spec.name)

@@ -1,10 +1,12 @@
-"""How the machine is: memory, load, temperature, disk, Wi-Fi. Standard library only; what is not there is left out."""
+"""How the machine is: memory, CPU, temperature, disk, Wi-Fi. Standard library only; what is not there is left out."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,56 @@ from pibot_mesh.protocol.messages import Output, ToolSpec
 from pibot_mesh.skills.devices import seconds_words
 
 _MIB: Final = 1024 * 1024
+_MIN_SPAN_S: Final = 0.2
+"""The kernel counts CPU time in hundredths of a second: over a shorter span, chance would be reported."""
+_MAX_SPAN_S: Final = 60.0
+"""What the CPU did longer ago is not what somebody asks who wants to know how the machine is."""
+
+
+class CpuMeter:
+    """How busy the CPU is, all cores together, from ``/proc/stat``. Costs one small read a call."""
+
+    def __init__(self, root: Path = Path("/"), *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = root / "proc/stat"
+        self._clock = clock
+        self._at = clock()
+        self._seen = self._sample()
+        self._percent: float | None = None
+
+    def percent(self) -> float | None:
+        """Percent since the last call (0 to 100), or the last answer again where that was less than 0.2 s ago.
+
+        None where it is not known (yet). Waiting for a disk counts as idle, as in ``top``.
+        """
+        now = self._clock()
+        if now - self._at < _MIN_SPAN_S:
+            return self._percent
+        last, self._seen, self._at = self._seen, self._sample(), now
+        if last is None or self._seen is None or self._seen[1] <= last[1]:
+            self._percent = None
+        else:
+            busy, total = self._seen[0] - last[0], self._seen[1] - last[1]
+            self._percent = round(min(100.0, max(0.0, 100 * busy / total)), 1)
+        return self._percent
+
+    async def percent_now(self) -> float | None:
+        """The same over at most the last minute: where the last call is longer ago, over the next 0.2 s."""
+        since_s = self._clock() - self._at
+        if since_s > _MAX_SPAN_S:
+            self.percent()
+        if since_s > _MAX_SPAN_S or self._percent is None:
+            await asyncio.sleep(_MIN_SPAN_S)
+        return self.percent()
+
+    def _sample(self) -> tuple[float, float] | None:
+        """Busy and total time of all cores, in the kernel's ticks since the start."""
+        try:
+            name, *columns = _text(self._file).splitlines()[0].split()
+            user, nice, system, idle, iowait, irq, softirq, steal = map(float, columns[:8])
+        except (IndexError, ValueError):
+            return None
+        busy = user + nice + system + irq + softirq + steal
+        return (busy, busy + idle + iowait) if name == "cpu" else None
 
 
 def read_health(root: Path = Path("/")) -> dict[str, float]:
@@ -36,22 +88,28 @@ def read_health(root: Path = Path("/")) -> dict[str, float]:
     return {name: round(number, 2) for name, number in numbers.items() if number is not None}
 
 
-def system_tools() -> list[Tool]:
-    """``system_status``: the machine's condition."""
+def system_tools(meter: CpuMeter | None = None) -> list[Tool]:
+    """``system_status``: the machine's condition. *meter* is shared with whoever else asks for the CPU's use."""
+    cpu = meter or CpuMeter()
+
+    async def system_status(args: Mapping[str, JSON], context: ToolContext) -> Output:  # noqa: ARG001 - a tool's signature
+        health = read_health()
+        percent = await cpu.percent_now()
+        if percent is not None:
+            health["cpu_percent"] = percent
+        return Output(_health_words(health), health)
+
     parameters = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
-    description = "How this machine is: uptime, load, memory, disk, CPU temperature, Wi-Fi signal."
-    return [Tool(ToolSpec("system_status", description, parameters, timeout_s=10.0), _system_status)]
-
-
-async def _system_status(args: Mapping[str, JSON], context: ToolContext) -> Output:  # noqa: ARG001 - a tool's signature
-    health = read_health()
-    return Output(_health_words(health), health)
+    description = "How this machine is: uptime, CPU use, load, memory, disk, CPU temperature, Wi-Fi signal."
+    return [Tool(ToolSpec("system_status", description, parameters, timeout_s=10.0), system_status)]
 
 
 def _health_words(health: Mapping[str, float]) -> str:
     parts: list[str] = []
     if "uptime_s" in health:
         parts.append(f"up {_uptime_words(health['uptime_s'])}")
+    if "cpu_percent" in health:
+        parts.append(f"CPU {health['cpu_percent']:.0f} % busy")
     if "load1" in health:
         parts.append(f"load {health['load1']:g}")
     if "mem_free_mb" in health and "mem_total_mb" in health:

@@ -171,7 +171,7 @@ def test_a_wrong_variable_is_named() -> None:
         ("nodde: {}", "c.yaml:1: nodde: unknown key (did you mean 'node'?)"),
         (
             "zzz: {}",
-            "c.yaml:1: zzz: unknown key; known are: node, broker, devices, root, state_dir, log_level",
+            "c.yaml:1: zzz: unknown key; known are: node, broker, devices, skills, root, state_dir, log_level",
         ),
         ("node: 5", "c.yaml:1: node: a section of 'key: value' lines is expected, not 5"),
         ("node: {labels: kitchen}", "c.yaml:1: node.labels: a list is expected, not 'kitchen'"),

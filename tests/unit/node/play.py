@@ -56,8 +56,10 @@ class Play:
         self.journal = {entry.task.id: entry for entry in remembered.entries}
         self.forgotten = dict(remembered.forgotten)
         self.is_stopped = remembered.is_stopped
+        self.tools = registry()
+        self.refusals: list[tuple[str, str]] = []
         self.core = NodeCore(
-            boot=boot, tools=registry(), capacity=capacity, jitter=_Even(), remembered=remembered, wall=lambda: 1000.0
+            boot=boot, tools=self.tools, capacity=capacity, jitter=_Even(), remembered=remembered, wall=lambda: 1000.0
         )
 
     def start(self) -> list[NodeEffect]:
@@ -118,6 +120,8 @@ class Play:
                     assert self.journal[result.id].result == result
                 case SendEvent(name, event) if event.type == "task_accepted":
                     assert name in self.journal
+                case SendEvent(name, event) if event.type == "task_rejected":
+                    self.refusals.append((name, event.data["error"]["code"]))
         return effects
 
 

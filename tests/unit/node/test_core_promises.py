@@ -22,6 +22,7 @@ from pibot_mesh.node.events import (
     Note,
     OutputOrdered,
     OwnStatusSeen,
+    ReloadSkills,
     Remembered,
     SaveStop,
     SendResult,
@@ -240,9 +241,9 @@ def test_a_node_that_reads_its_own_offline_while_connected_announces_itself(
     assert len(play.hear(OwnStatusSeen(is_online))) == announces
 
 
-def test_reload_announces_the_node_again() -> None:
+def test_reload_loads_the_skills_and_announces_the_node_again() -> None:
     """The card is published anew."""
-    assert Play().online().hear(NodeControlled(Control("reload"))) == [Announce()]
+    assert Play().online().hear(NodeControlled(Control("reload"))) == [ReloadSkills(), Announce()]
 
 
 # The emergency stop

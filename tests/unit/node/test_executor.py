@@ -30,8 +30,10 @@ class Bench:
             Tool(ToolSpec("slow"), self._slow),
             Tool(ToolSpec("deaf", safe_to_retry=False), self._deaf),
             Tool(ToolSpec("bad"), self._bad),
+            Tool(ToolSpec("heedful"), self._heedful),
         ]
-        self.executor = TaskExecutor(ToolRegistry(tools), self.ended.put_nowait)
+        self.tools = ToolRegistry(tools)
+        self.executor = TaskExecutor(self.tools, self.ended.put_nowait)
 
     def start(self, tool: str, retry: str = "safe", name: str = "t1") -> Task:
         task = Task(name, "r1", "call", tool=tool, retry=retry)  # type: ignore[arg-type]
@@ -54,6 +56,11 @@ class Bench:
         self.is_in_thread.set()
         self.gate.wait(5)
         return Output("done at last")
+
+    def _heedful(self, _: Mapping[str, JSON], context: ToolContext) -> Output:
+        self.is_in_thread.set()
+        assert context.canceled.wait(5)
+        raise ToolError("ended half way", code=ErrorCode.CANCELED)
 
     def _bad(self, *_: object) -> Output:
         raise ToolError("the fan is gone", code="gone")
@@ -117,6 +124,54 @@ async def test_a_tool_in_a_thread_ends_when_it_is_done() -> None:
     bench.gate.set()
 
     assert (await bench.word()).output == Output("done at last")
+
+
+@pytest.mark.parametrize("how", ["end", "stop"])
+async def test_a_tool_in_a_thread_can_heed_its_end(how: str) -> None:
+    """It looks at its context, and says that it was stopped."""
+    bench = Bench()
+    task = bench.start("heedful")
+    await asyncio.to_thread(bench.is_in_thread.wait, 5)
+
+    if how == "end":
+        bench.executor.end(task)
+    else:
+        await bench.executor.stop()
+
+    ended = await bench.word()
+    assert ended.state is State.CANCELED
+    assert ended.error is not None
+    assert ended.error.message == "ended half way"
+
+
+async def test_a_tool_that_is_taken_away_in_the_middle_goes_on() -> None:
+    """In a thread or in the loop, it can be told to end as before."""
+    bench = Bench()
+    slow, deaf = bench.start("slow"), bench.start("deaf", name="t2")
+    await asyncio.to_thread(bench.is_in_thread.wait, 5)
+    bench.tools.remove("slow")
+    bench.tools.remove("deaf")
+    bench.executor.end(slow)
+    bench.executor.end(deaf)
+    bench.gate.set()
+
+    words = {ended.task: ended for ended in [await bench.word(), await bench.word()]}
+
+    assert words["t1"].state is State.CANCELED
+    assert words["t2"].output == Output("done at last")
+
+
+async def test_a_tool_that_was_taken_away_before_its_start_is_not_run() -> None:
+    """The journal took a moment, and meanwhile its skill has gone."""
+    bench = Bench()
+    bench.tools.remove("quick")
+    bench.start("quick")
+
+    ended = await bench.word()
+
+    assert ended.state is State.REJECTED
+    assert ended.error is not None
+    assert ended.error.code == ErrorCode.UNKNOWN_TOOL
 
 
 async def test_nothing_is_begun_after_the_end() -> None:

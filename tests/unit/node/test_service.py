@@ -6,21 +6,22 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pibot_mesh.actor import Actor
 from pibot_mesh.agent.tools import Tool, ToolContext
-from pibot_mesh.config.settings import BrokerSettings, DeviceSettings, NodeSettings
+from pibot_mesh.config.settings import BrokerSettings, DeviceSettings, NodeSettings, SkillSettings
 from pibot_mesh.errors import ConfigError, StoreError, ToolError
 from pibot_mesh.hardware.changes import Change
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.node import service
-from pibot_mesh.node.events import SaveStop, TaskArrived
+from pibot_mesh.node.events import Entry, Save, SaveStop, TaskArrived
 from pibot_mesh.node.journal import Journal
 from pibot_mesh.node.service import Node
-from pibot_mesh.protocol.codec import JSON
+from pibot_mesh.protocol.codec import JSON, encode
 from pibot_mesh.protocol.messages import Cause, Output, State, Task, ToolSpec
 from pibot_mesh.protocol.topics import Address, Kind
 from tests.brokers import free_port, until
@@ -284,3 +285,74 @@ async def test_what_a_process_says_to_itself_is_taken_however_much_waits() -> No
     actor.start()
     await actor.stop()
     assert performed == ["wire", "tool ended"]
+
+
+def test_a_workspace_in_which_skills_would_be_run_is_refused(tmp_path: Path) -> None:
+    """A model could write a tool of its own there."""
+    for folder, workspace in (("w/skills", "w"), ("w", "w/files"), ("w", "w")):
+        skills = SkillSettings(folders=(tmp_path / folder,), workspace=tmp_path / workspace)
+        with pytest.raises(ConfigError, match="nor around it, where skills are run"):
+            Node(replace(settings(tmp_path), skills=skills))
+
+
+def test_a_node_has_the_shipped_skills_that_are_on(tmp_path: Path) -> None:
+    """All of them by default, but no program; and nothing is made before it is used."""
+    node = Node(settings(tmp_path))
+    assert {spec.name for spec in node.tools.specs()} == {
+        *("output_set", "output_get", "system_status", "file_read", "file_write", "file_list", "file_delete"),
+        *("download", "timer_set", "timer_list", "timer_cancel", "memory_read", "memory_write"),
+    }
+    few = SkillSettings(shipped=("memory", "system"), programs=("df",))
+    node = Node(replace(settings(tmp_path), skills=few))
+    assert [spec.name for spec in node.tools.specs()] == [
+        "system_status",
+        "memory_read",
+        "memory_write",
+        "shell_exec",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_cannot_be_one_is_told_at_once(tmp_path: Path) -> None:
+    """With the name of the entry."""
+    with pytest.raises(ConfigError, match=r"'\.\./sh'"):
+        Node(replace(settings(tmp_path), skills=SkillSettings(programs=("../sh",))))
+
+
+async def test_a_skill_that_makes_the_card_too_large_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named, and the node goes on with the others."""
+    folder = tmp_path / "skills"
+    folder.mkdir()
+    for name, words in (("a", "x"), ("b", "x" * 40_000), ("c", "x" * 40_000), ("d", "x")):
+        tool = f'from pibot_mesh.agent.tools import tool\n@tool\ndef {name}() -> str:\n    """{words}."""\n'
+        (folder / f"{name}.py").write_text(tool)
+
+    async with Node(settings(tmp_path)) as node:
+        assert {name for name in "abcd" if name in node.tools} == {"a", "b", "d"}
+        assert encode(node.card())
+
+    [message] = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert f"{folder / 'c.py'}: " in message
+    assert "65536" in message
+
+
+async def test_a_task_that_was_cut_off_is_told_with_the_effect_of_its_skill(tmp_path: Path) -> None:
+    """Skills are loaded before what was cut off is looked at."""
+    (tmp_path / "skills").mkdir()
+    (tmp_path / "skills" / "look.py").write_text(
+        'from pibot_mesh.agent.tools import tool\n@tool\ndef look() -> str:\n    """Look."""\n'
+    )
+    journal = Journal(tmp_path / "node-n1.sqlite")
+    journal.write([Save(Entry(Task("t1", "r1", "call", tool="look"), "running"), True)])
+    journal.close()
+
+    async with Node(settings(tmp_path)):
+        pass
+
+    journal = Journal(tmp_path / "node-n1.sqlite")
+    [entry] = journal.read().entries
+    journal.close()
+    assert entry.result is not None
+    assert entry.result.tool_calls[0].effect == "read"

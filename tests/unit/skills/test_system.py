@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from pibot_mesh.agent.tools import ToolRegistry
 from pibot_mesh.protocol.messages import encode_health
-from pibot_mesh.skills.system import read_health, system_tools
+from pibot_mesh.skills.system import CpuMeter, read_health, system_tools
 
 FILES = {
     "proc/uptime": "266461.10 900000.00\n",
@@ -85,6 +86,8 @@ async def test_system_status_says_it_in_words_and_numbers() -> None:
     output = await ToolRegistry(system_tools()).call("system_status", {})
     assert output.text.startswith("up ")
     assert "MB memory free" in output.text
+    assert " % busy, load " in output.text
+    assert 0 <= output.data["cpu_percent"] <= 100
     assert output.data["rss_mb"] > 1
     assert encode_health(output.data)
 
@@ -98,7 +101,7 @@ async def test_the_words_name_what_matters(pi: Path, monkeypatch: pytest.MonkeyP
     (pi / "proc/uptime").write_text(uptime)
     health = read_health(pi) | {"disk_free_mb": 5000.0}
     monkeypatch.setattr("pibot_mesh.skills.system.read_health", lambda: health)
-    output = await ToolRegistry(system_tools()).call("system_status", {})
+    output = await ToolRegistry(system_tools(CpuMeter(pi / "nowhere"))).call("system_status", {})
     assert output.text == (
         f"{words}, load 0.42, 305 of 427 MB memory free, 5000 MB disk free, CPU at 48 °C, Wi-Fi at -55 dBm"
     )
@@ -108,5 +111,93 @@ async def test_the_words_name_what_matters(pi: Path, monkeypatch: pytest.MonkeyP
 async def test_nothing_known_is_said_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty answer would look like a fault."""
     monkeypatch.setattr("pibot_mesh.skills.system.read_health", dict)
-    output = await ToolRegistry(system_tools()).call("system_status", {})
+    output = await ToolRegistry(system_tools(CpuMeter(Path("/nowhere")))).call("system_status", {})
     assert output.text == "nothing about this machine can be read"
+
+
+def ticks(pi: Path, busy: int, idle: int) -> None:
+    """What the kernel counts: a tenth of the busy time in each of six columns would be the same to us."""
+    (pi / "proc/stat").write_text(f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+
+
+class Clock:
+    """A monotonic clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_cpu_is_as_busy_as_it_was_since_the_last_call(pi: Path) -> None:
+    """The share of the time in which it did something, whatever came before."""
+    clock = Clock()
+    ticks(pi, 5000, 100)
+    meter = CpuMeter(pi, clock=clock)
+    assert meter.percent() is None
+    ticks(pi, 5030, 170)
+    clock.now += 1
+
+    assert meter.percent() == 30.0
+
+    ticks(pi, 5130, 170)
+    clock.now += 1
+    assert meter.percent() == 100.0
+
+
+def test_waiting_for_a_disk_is_no_work(pi: Path) -> None:
+    """As in `top`; work for interrupts and for other guests is."""
+    clock = Clock()
+    (pi / "proc/stat").write_text("cpu  0 0 0 0 0 0 0 0 0 0\n")
+    meter = CpuMeter(pi, clock=clock)
+    (pi / "proc/stat").write_text("cpu  1 2 3 40 50 1 2 1 7 7\n")
+    clock.now += 1
+
+    assert meter.percent() == 10.0
+
+
+def test_two_who_ask_at_once_get_the_same_answer(pi: Path) -> None:
+    """A span of a few ticks would say 0 or 100."""
+    clock = Clock()
+    ticks(pi, 0, 0)
+    meter = CpuMeter(pi, clock=clock)
+    ticks(pi, 25, 75)
+    clock.now += 1
+    first = meter.percent()
+    ticks(pi, 26, 75)
+    clock.now += 0.1
+
+    assert first == meter.percent() == 25.0
+
+
+@pytest.mark.parametrize("text", ["", "cpu 1 2\n", "cpu a b c d e f g h\n", "intr 1 2 3 4 5 6 7 8\n"])
+def test_a_machine_that_does_not_count_has_no_percent(pi: Path, text: str) -> None:
+    """And a counter that went back says nothing either."""
+    clock = Clock()
+    (pi / "proc/stat").write_text(text)
+    meter = CpuMeter(pi, clock=clock)
+    clock.now += 1
+    assert meter.percent() is None
+    ticks(pi, 10, 10)
+    clock.now += 1
+    assert meter.percent() is None
+    ticks(pi, 5, 5)
+    clock.now += 1
+    assert meter.percent() is None
+
+
+async def test_after_a_long_silence_the_last_moment_counts(pi: Path) -> None:
+    """Not the average of the days between."""
+    clock = Clock()
+    ticks(pi, 0, 0)
+    meter = CpuMeter(pi, clock=clock)
+    ticks(pi, 0, 10_000)
+    clock.now += 1000
+
+    asked = asyncio.create_task(meter.percent_now())
+    await asyncio.sleep(0)  # it has begun to look
+    clock.now += 0.2
+    ticks(pi, 15, 10_005)
+
+    assert await asked == 75.0
