@@ -62,6 +62,14 @@ def read_arguments(
     return f"the arguments do not fit: {'; '.join(said)}. Nothing was run. The schema is {shown}"
 
 
+def is_object(raw: str) -> bool:
+    """Whether *raw* is the text of a JSON object, as `read_arguments` reads it."""
+    try:
+        return isinstance(_parse(raw, 0), dict)
+    except _Refused:
+        return False
+
+
 def checked_validator(schema: Mapping[str, JSON]) -> Draft202012Validator:
     """The validator of *schema*, which fetches nothing from anywhere. Raises ValueError where it is no JSON Schema."""
     from jsonschema import SchemaError

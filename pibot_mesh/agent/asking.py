@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -14,10 +15,14 @@ from pibot_mesh.agent.limits import RunLimits, retry_delay
 from pibot_mesh.agent.messages import AssistantMessage, Message, UserMessage
 from pibot_mesh.agent.model import Answer, Delta, FailureKind, Model, ModelFailure, ModelRequest, UsageSeen
 from pibot_mesh.agent.run_state import Run
+from pibot_mesh.protocol.fit import cut_middle
 from pibot_mesh.protocol.messages import ToolSpec, Usage
 
+_log = logging.getLogger(__name__)
 _CLOSE_S: Final = 0.2
 """How long a model's stream may take to close when the run is ended; then it is left to itself."""
+_LEAST_SPACE: Final = 500
+"""Tokens: where system prompt and tools leave less than that for messages, nothing is won by making those shorter."""
 
 
 class Asker:
@@ -29,6 +34,9 @@ class Asker:
         self._jitter = jitter
         self._told: tuple[int, int] | None = None
         """The tokens of the last request, as the service told them, and how many messages it had."""
+        self._summary: UserMessage | None = None
+        """What stands for older turns, and in them was asked first and last."""
+        self._asked = ("", "")
 
     async def ask(self, run: Run, system: str, tools: Sequence[ToolSpec], limits: RunLimits) -> Answer | None:
         """The model's answer. None where it gives none (`Run.failure` says why) or the run was ended meanwhile.
@@ -39,7 +47,7 @@ class Asker:
         room = limits.context_tokens - (limits.answer_tokens or limits.context_tokens // 8)
         if self._request_tokens(overhead) > room:
             await self._compact(run, overhead, room)
-        tries, was_overflow = 0, False
+        tries, empties, was_overflow = 0, 0, False
         while run.halted is None:
             request = ModelRequest(tuple(self._messages), system, tuple(tools), limits.answer_tokens)
             answer = await self._call(run, request)
@@ -49,14 +57,15 @@ class Asker:
                 break
             if answer.kind is FailureKind.OVERFLOW and not was_overflow:
                 was_overflow = True
-                if await self._compact(run, overhead, room // 2):
+                if await self._compact(run, overhead, min(room, self._request_tokens(overhead)) // 2):
                     continue
-            tries += 1
-            delay_s = retry_delay(answer, tries, limits, self._jitter)
+            is_empty = answer.kind is FailureKind.EMPTY
+            tries, empties = tries + (not is_empty), empties + is_empty
+            delay_s = retry_delay(answer, empties if is_empty else tries, limits, self._jitter)
             if delay_s is None:
                 run.failure = answer
                 break
-            run.events.put(Retry, tries + 1, round(delay_s, 3), answer.kind, answer.text)
+            run.events.put(Retry, tries + empties + 1, round(delay_s, 3), answer.kind, answer.text)
             await asyncio.wait({run.halt}, timeout=delay_s)
         self._keep_what_came(run)
         return None
@@ -109,7 +118,8 @@ class Asker:
             reading.cancel()
             await asyncio.wait({reading}, timeout=_CLOSE_S)
             return usage, None
-        reading.result()
+        if broken := _broken(reading):
+            return usage, broken
         if answer is None:
             text = "the model's stream ended without an answer"
             answer = ModelFailure(FailureKind.PROTOCOL, text, is_retryable=True)
@@ -122,37 +132,49 @@ class Asker:
 
         What is too large as a whole (one message, a thousand tools) stays so, and the service will refuse it.
         """
-        before = self._request_tokens(overhead)
-        room = max(0, room - overhead)
-        cut = context.split(self._messages, room // 2)
+        told, estimated = self._request_tokens(overhead), overhead + context.tokens_of(self._messages)
+        if told > estimated:  # the service counts more than we do
+            room = room * estimated // told
+        space = room - overhead
+        if space < _LEAST_SPACE:
+            return False
+        cut = context.split(self._messages, space // 2)
         old, kept = self._messages[:cut], self._messages[cut:]
-        if context.tokens_of(old) > room // 10:
-            summary = await self._summary(run, old, room)
+        if context.tokens_of(old) > space // 10:
+            summary = await self._summarised(run, old, space)
             if run.halted is not None:
                 return False
-            kept = [context.summary_message(summary, old[0]), *kept]
+            kept = [summary, *kept]
         else:
             kept = [*old, *kept]
-        self._messages[:] = context.shrink(kept, room)
+        kept = context.shrink(kept, space)
+        after = overhead + context.tokens_of(kept)
+        if after >= estimated:
+            return False
+        self._messages[:] = kept
         self._told = None
-        after = self._request_tokens(overhead)
-        if after < before:
-            run.events.put(Compacted, before, after)
-        return after < before
+        run.events.put(Compacted, told, told * after // estimated)
+        return True
 
-    async def _summary(self, run: Run, old: Sequence[Message], room: int) -> str:
-        request = ModelRequest((UserMessage(context.record(old, room // 2)),), context.SUMMARY_PROMPT)
+    async def _summarised(self, run: Run, old: Sequence[Message], space: int) -> UserMessage:
+        """The message that stands for *old*: what was asked, and a summary, by the model where it gives one."""
+        request = ModelRequest((UserMessage(context.record(old, space // 2)),), context.SUMMARY_PROMPT)
         usage, answer = await self._listen(run, request, is_shown=False)
         self._count(run, request, usage, answer)
-        if isinstance(answer, Answer) and answer.message.text:
-            return answer.message.text
-        return context.plain_summary(old)
+        said = answer.message.text if isinstance(answer, Answer) else ""
+        summary = cut_middle(said or context.plain_summary(old), space // 4 * context.BYTES_PER_TOKEN)
+        asked = [message.text for message in old if isinstance(message, UserMessage) and message is not self._summary]
+        first, last = self._asked
+        self._asked = first or next(iter(asked), ""), asked[-1] if asked else last
+        self._summary = context.summary_message(summary, *self._asked)
+        return self._summary
 
     def _count(
         self, run: Run, request: ModelRequest, usage: Usage | None, answer: Answer | ModelFailure | None
     ) -> None:
         answers = [answer.message] if isinstance(answer, Answer) else []
-        run.count(usage, lambda: context.tokens_of([*request.messages, *answers]))
+        is_used = bool(answers) or run.is_answering  # a refused connection has used nothing
+        run.count(usage, lambda: context.tokens_of([*request.messages, *answers]) if is_used else 0)
 
     def _request_tokens(self, overhead: int) -> int:
         """About how many tokens the next request has: what the service told of the last one, and what came since."""
@@ -160,3 +182,14 @@ class Asker:
             return overhead + context.tokens_of(self._messages)
         tokens, messages = self._told
         return tokens + context.tokens_of(self._messages[messages:])
+
+
+def _broken(reading: asyncio.Future[None]) -> ModelFailure | None:
+    """What a model's own code did wrong: it may be anybody's. A test's assertion goes on to the test."""
+    error = asyncio.CancelledError("by itself") if reading.cancelled() else reading.exception()
+    if error is None:
+        return None
+    if isinstance(error, AssertionError):
+        raise error
+    _log.error("a bug in the model", exc_info=error)
+    return ModelFailure(FailureKind.PROTOCOL, f"the model broke: {type(error).__name__}: {error}")

@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 GRACE_S: Final = 0.3
 """How long a tool has to end after it was told so; then it is left behind."""
+_LEAVE_S: Final = 0.05
+_ENDED: Final = "not run: the run was ended before"
+_SKIPPED: Final = "skipped: interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Batch:
     outputs: OutputFolder
     parallel: int
     on_behalf: ToolContext
+    is_interrupted: Callable[[], bool]
     refused: Mapping[int, str] = field(default_factory=dict)
     _calls: list[_Call] = field(default_factory=list)
 
@@ -102,7 +106,7 @@ class Batch:
         else:
             for call in self._calls:
                 self._begin(call)
-            room = asyncio.Semaphore(self.parallel)
+            room = asyncio.Semaphore(max(1, self.parallel))
             await asyncio.gather(*(self._make(place, call, room) for place, call in enumerate(self._calls)))
         return tuple(call.result for call in self._calls if call.result is not None)
 
@@ -122,9 +126,9 @@ class Batch:
         if place in self.refused:
             return _error(ErrorCode.CANCELED, self.refused[place]), False
         if self.of.halted is not None:
-            return _error(ErrorCode.CANCELED, "not run: the run was ended before"), False
-        if self.of.is_interrupted:
-            return _error(ErrorCode.CANCELED, "skipped: interrupted"), False
+            return _error(ErrorCode.CANCELED, _ENDED), False
+        if self.is_interrupted():
+            return _error(ErrorCode.CANCELED, _SKIPPED), False
         use = await self._prepare(call.request)
         if isinstance(use, ToolOutcome):
             return use, False
@@ -151,12 +155,22 @@ class Batch:
             return use
         try:
             verdict = await self._asked(self.hooks.before_tool(use))
+            if not isinstance(verdict, Refusal | Mapping | None):
+                raise TypeError(f"it returned {verdict!r}, and a Refusal, arguments or None is expected")
         except Exception as error:  # noqa: BLE001 - a hook is anybody's code
             return _broken_hook("before_tool", error)
+        return self._judged(use, verdict)
+
+    def _judged(self, use: ToolUse, verdict: Refusal | Mapping[str, JSON] | None) -> ToolUse | ToolOutcome:
+        """What a hook's *verdict* means, after the time that it took."""
         if self.of.halted is not None:
-            return _error(ErrorCode.CANCELED, "not run: the run was ended before")
+            return _error(ErrorCode.CANCELED, _ENDED)
+        if self.is_interrupted():
+            return _error(ErrorCode.CANCELED, _SKIPPED)
         if isinstance(verdict, Refusal):
             return _error(ErrorCode.CANCELED, f"refused: {verdict.reason}")
+        if use.tool.spec.name not in self.tools:
+            return _error(ErrorCode.UNKNOWN_TOOL, f"the tool {use.tool.spec.name!r} has gone")
         if verdict is None:
             return use
         problems = self.tools.violations(use.tool.spec.name, verdict)
@@ -186,20 +200,30 @@ class Batch:
         if self.hooks.after_tool is None or self.of.halted is not None:
             return outcome
         try:
-            return await self._asked(self.hooks.after_tool(use, outcome)) or outcome
+            changed = await self._asked(self.hooks.after_tool(use, outcome))
+            if not isinstance(changed, ToolOutcome | None):
+                raise TypeError(f"it returned {changed!r}, and a ToolOutcome or None is expected")
+            return changed or outcome
         except Exception as error:  # noqa: BLE001 - a hook is anybody's code
             return _broken_hook("after_tool", error)
 
     async def _finish(self, call: _Call, outcome: ToolOutcome, is_left_behind: bool) -> None:
         """Write down the one result, and tell it. Words on progress that come later are ignored."""
-        text = output_text(outcome)
-        if self.of.halted is None:
-            text = await self.outputs.kept(call.request.id, text)
-        else:
-            text = self.outputs.cut(text)
+        text = await self._kept(call.request.id, output_text(outcome))
         is_error = outcome.state is not State.COMPLETED
         call.result = ToolMessage(call.request.id, call.request.name, text, is_error)
         self.of.events.put(ToolEnd, call.request.id, call.request.name, text, is_error, is_left_behind)
+
+    async def _kept(self, call: str, text: str) -> str:
+        """*text* as the model sees it. A slow disk does not hold up an abort."""
+        if self.of.halted is not None or not self.outputs.is_long(text):
+            return self.outputs.cut(text)
+        keeping = asyncio.ensure_future(self.outputs.kept(call, text))
+        await self.of.wait_for(keeping)
+        if keeping.done():
+            return keeping.result()
+        keeping.cancel()
+        return self.outputs.cut(text)
 
     # Small things
 
@@ -223,6 +247,8 @@ class Batch:
             return verdict
         thinking: asyncio.Future[T] = asyncio.ensure_future(verdict)
         await self.of.wait_for(thinking)
+        if thinking.cancelled():
+            raise RuntimeError("it was cancelled by something inside itself")
         if thinking.done():
             return thinking.result()
         thinking.cancel()
@@ -257,12 +283,11 @@ async def _end(run: asyncio.Future[ToolOutcome], tool: Tool, context: ToolContex
     if run.done():
         return False
     _log.warning("the tool %s did not heed its end, and was left behind", tool.spec.name)
-    if is_in_loop:
-        _left_behind.add(run)  # asyncio itself would forget it
-        run.add_done_callback(_left_behind.discard)
-    else:
+    _left_behind.add(run)  # asyncio itself would forget it
+    run.add_done_callback(_left_behind.discard)
+    if not is_in_loop:
         run.cancel()  # nobody waits for its thread any more
-        await asyncio.wait({run}, timeout=GRACE_S)
+        await asyncio.wait({run}, timeout=_LEAVE_S)
     return True
 
 

@@ -113,10 +113,12 @@ def record(messages: Iterable[Message], room_tokens: int) -> str:
     return cut_middle("\n".join(lines), room_tokens * BYTES_PER_TOKEN)
 
 
-def summary_message(summary: str, first: Message | None) -> UserMessage:
-    """What takes the place of older turns. The words of the *first* message stay: they say what it is all about."""
-    asked = f"\nIt began with: {cut_middle(first.text, _QUOTE_BYTES)}" if isinstance(first, UserMessage) else ""
-    return UserMessage(f"[Earlier turns, summarised to save room.]{asked}\n{summary}")
+def summary_message(summary: str, first: str, last: str) -> UserMessage:
+    """What takes the place of older turns. What was asked *first* and *last* in them stays, word for word."""
+    asked = [("It began with", first)] if first else []
+    asked += [("It was asked last", last)] if last not in ("", first) else []
+    words = "".join(f"\n{what}: {cut_middle(text, _QUOTE_BYTES)}" for what, text in asked)
+    return UserMessage(f"[Earlier turns, summarised to save room.]{words}\n{summary}")
 
 
 def plain_summary(messages: Iterable[Message]) -> str:

@@ -8,6 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -35,6 +36,14 @@ from pibot_mesh.protocol.messages import Usage
 _CUT_OFF: Final = (
     "not run: the answer was cut at its token limit, so this call may not be whole. Make it again, with less text."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Something that was said and does not stand in the transcript yet."""
+
+    text: str
+    is_interrupt: bool = False
 
 
 class AgentCore:
@@ -70,8 +79,8 @@ class AgentCore:
         self._hooks = hooks
         self._messages: list[Message] = list(messages)
         self._asker = Asker(model, self._messages, jitter or random.Random())
-        self._steering: deque[str] = deque()
-        self._following: deque[str] = deque()
+        self._steering: deque[_Waiting] = deque()
+        self._following: deque[_Waiting] = deque()
         self._outputs = OutputFolder(limits.tool_output_bytes, output_dir)
         self._on_behalf = on_behalf or ToolContext()
         self._run: Run | None = None
@@ -87,7 +96,7 @@ class AgentCore:
     @property
     def waiting(self) -> tuple[str, ...]:
         """What `steer`, `interrupt` and `follow_up` were given and the model has not been told yet."""
-        return (*self._steering, *self._following)
+        return tuple(one.text for one in (*self._steering, *self._following))
 
     @property
     def is_running(self) -> bool:
@@ -104,8 +113,8 @@ class AgentCore:
     async def run(self, instruction: str) -> AsyncGenerator[AgentEvent, None]:
         """Do *instruction*, and give the events of it, the last of which is a RunEnd.
 
-        The run goes on at its own pace, however slowly its events are read; who stops reading aborts it. Raises
-        RuntimeError where a run is under way.
+        The run goes on at its own pace, however slowly its events are read; who stops reading aborts it, at once where
+        they close the generator (``contextlib.aclosing``). Raises RuntimeError where a run is under way.
         """
         if self._run is not None:
             raise RuntimeError("a run is under way: wait for its end, or use steer or follow_up")
@@ -118,7 +127,6 @@ class AgentCore:
         finally:
             run.end("canceled", "nobody reads the events of the run")
             await asyncio.wait({driver})
-            self._run = None
 
     async def answer(self, instruction: str) -> Outcome:
         """Do *instruction*, and return how it ended, without a look at the events. Raises as `run` does."""
@@ -129,25 +137,21 @@ class AgentCore:
 
     def steer(self, text: str) -> None:
         """Say *text* before the next model call, after the tools of this turn have ended; one message a turn."""
-        self._steering.append(text)
+        self._steering.append(_Waiting(text))
 
     def interrupt(self, text: str) -> None:
         """Say *text* as `steer` does, but sooner: tool calls that have not begun are skipped."""
-        self._steering.append(text)
-        if self._run is not None:
-            self._run.is_interrupted = True
+        self._steering.append(_Waiting(text, is_interrupt=True))
 
     def follow_up(self, text: str) -> None:
         """Say *text* when the run would otherwise end."""
-        self._following.append(text)
+        self._following.append(_Waiting(text))
 
     def take_back(self) -> tuple[str, ...]:
         """Return what is `waiting`, which is then never said."""
         texts = self.waiting
         self._steering.clear()
         self._following.clear()
-        if self._run is not None:
-            self._run.is_interrupted = False
         return texts
 
     def abort(self, reason: str = "aborted") -> None:
@@ -170,6 +174,7 @@ class AgentCore:
             run.events.turn = 0
             run.events.put(RunEnd, self._outcome)
         finally:
+            self._run = None
             alarm.cancel()
             run.events.close()
 
@@ -212,19 +217,32 @@ class AgentCore:
         if run.turns == 1:
             self._take(run, self._steering, "steer")
 
-    def _take(self, run: Run, queue: deque[str], kind: Literal["steer", "follow_up"]) -> bool:
+    def _take(self, run: Run, queue: deque[_Waiting], kind: Literal["steer", "follow_up"]) -> bool:
         """Move one message that waits into the transcript, if there is one."""
         if not queue:
             return False
-        self._messages.append(UserMessage(queue[0]))
-        run.events.put(MessageTaken, queue.popleft(), kind)
-        run.is_interrupted = False
+        text = queue[0].text
+        self._messages.append(UserMessage(text))
+        queue.popleft()
+        run.events.put(MessageTaken, text, kind)
         return True
+
+    def _is_interrupted(self) -> bool:
+        return any(one.is_interrupt for one in self._steering)
 
     async def _act(self, run: Run, answer: Answer) -> None:
         """Make the calls that the answer asks for. Answer and results go into the transcript together."""
         calls = answer.message.calls
-        batch = Batch(run, calls, self.tools, self._hooks, self._outputs, self.limits.parallel, self._on_behalf)
+        batch = Batch(
+            run,
+            calls,
+            self.tools,
+            self._hooks,
+            self._outputs,
+            self.limits.parallel,
+            self._on_behalf,
+            self._is_interrupted,
+        )
         if answer.finish == "length":
             batch.refused = dict.fromkeys(range(len(calls)), _CUT_OFF)
         else:

@@ -35,6 +35,12 @@ class RunLimits:
     retry_base_s: float = 0.5
     """The first wait before another try; each further one is twice as long, up to 30 s."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a limit with which nothing could be done."""
+        for name, least in (("turns", 1), ("parallel", 1), ("same_calls", 2), ("context_tokens", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"RunLimits.{name}: at least {least} is expected, not {getattr(self, name)}")
+
 
 MAX_DELAY_S: Final = 30.0
 MAX_RETRY_AFTER_S: Final = 120.0
@@ -43,6 +49,8 @@ MAX_RETRY_AFTER_S: Final = 120.0
 
 def retry_delay(failure: ModelFailure, attempt: int, limits: RunLimits, jitter: Random) -> float | None:
     """Seconds to wait after the try number *attempt* (from 1) failed, or None where it is not tried again.
+
+    Empty answers are counted by themselves, and so are all other failures.
 
     Exponential, with a jitter of a quarter either way, so that nodes which were refused together do not come back
     together; never less than the service asks for. An empty answer is tried again once.

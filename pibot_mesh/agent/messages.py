@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+from pibot_mesh.agent.arguments import is_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,5 @@ Message: TypeAlias = UserMessage | AssistantMessage | ToolMessage
 
 
 def object_text(arguments: str) -> str:
-    """*arguments* where it is the text of a JSON object, else ``{}``."""
-    try:
-        is_object = isinstance(json.loads(arguments), dict)
-    except (ValueError, RecursionError):
-        is_object = False
-    return arguments if is_object else "{}"
+    """*arguments* where it is the text of a JSON object, as strictly read as for a call, else ``{}``."""
+    return arguments if is_object(arguments) else "{}"

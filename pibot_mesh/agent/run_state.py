@@ -30,7 +30,6 @@ class Run:
     """How and why the run was ended from outside."""
     stop_reason: str = ""
     """The limit that the run has met; it ends after the turn."""
-    is_interrupted: bool = False
     turns: int = 0
     usage: Usage = Usage()
     turn_usage: Usage = Usage()

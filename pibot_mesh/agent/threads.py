@@ -33,24 +33,29 @@ async def in_thread(run: Callable[[], T]) -> T:
             outcome(done)
 
     def work() -> None:
-        outcome = _outcome(run)
-        _room.release()
+        try:
+            outcome = _outcome(run)
+        finally:
+            _room.release()
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(deliver, outcome)
 
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(work,), name="pibot-tool", daemon=True).start()
+    thread = threading.Thread(target=context.run, args=(work,), name="pibot-tool", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        _room.release()
+        raise ToolError(f"no tool can begin now: {error}", code=ErrorCode.BUSY, retryable=True) from None
     return await done
 
 
 def _outcome(run: Callable[[], T]) -> Callable[[asyncio.Future[T]], None]:
-    error: Exception
     try:
         result = run()
-    except (StopIteration, SystemExit, KeyboardInterrupt) as end:
-        error = RuntimeError(f"it ended with {end!r}")
-    except Exception as caught:  # noqa: BLE001 - it is raised again in the loop
-        error = caught
+    except BaseException as end:  # noqa: BLE001 - it is raised again in the loop
+        is_plain = isinstance(end, Exception) and not isinstance(end, StopIteration)
+        error = end if is_plain else RuntimeError(f"it ended with {end!r}")
     else:
         return lambda done: done.set_result(result)
     return lambda done: done.set_exception(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import inspect
@@ -251,10 +252,20 @@ async def _ended(name: str, call: Awaitable[Output]) -> ToolOutcome:
         return ToolOutcome(State.COMPLETED, await call)
     except ToolError as error:
         return ToolOutcome(State.FAILED, error=WireError(error.code, str(error), error.retryable))
-    except Exception as error:  # noqa: BLE001 - a tool may be anybody's code, and its bug is no reason to stop
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return _broken(f"{name} broke: it was cancelled by something inside itself")
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a tool may be anybody's code, and its end is no reason to end
         _log.exception("a bug in the tool %s", name)
-        message = f"{name} broke: {type(error).__name__}: {error}"
-        return ToolOutcome(State.FAILED, error=WireError(ErrorCode.TOOL_FAILED, message))
+        return _broken(f"{name} broke: {type(error).__name__}: {error}")
+
+
+def _broken(message: str) -> ToolOutcome:
+    return ToolOutcome(State.FAILED, error=WireError(ErrorCode.TOOL_FAILED, message))
 
 
 DEFAULT: Final = ToolRegistry()

@@ -102,7 +102,16 @@ class ChatSession:
                 self._say(Line(f"There is no {line.split(maxsplit=1)[0]}; /help shows what there is.", "odd"))
 
     async def _do(self, line: str) -> None:
-        async with aclosing(self._agent.run(line)) as events:
-            async for event in events:
-                self._show(event)
-        self.code = 0 if self._agent.outcome.state is RunState.COMPLETED else FAILED
+        lines = [line]
+        while lines:
+            async with aclosing(self._agent.run(lines.pop(0))) as events:
+                async for event in events:
+                    self._show(event)
+            late = self._agent.take_back()
+            if self._agent.outcome.state is RunState.COMPLETED:
+                self.code = 0
+                lines += late  # typed when the answer was there already
+                continue
+            self.code = FAILED
+            for text in late:
+                self._say(Line(f"! the model was not told: {text}", "odd"))

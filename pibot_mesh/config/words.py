@@ -26,7 +26,8 @@ _TYPES: Final = {
 _ELSEWHERE: Final = {
     "password": "a password does not belong here: put it into a file of its own (mode 0600) and name that in "
     "password_file, or set PIBOT_PASSWORD",
-    "api_key": "a key does not belong here: set VOLC_API_KEY in the environment",
+    "api_key": "a key does not belong here: set the provider's variable in the environment (VOLC_API_KEY, "
+    "OPENAI_API_KEY, ...), or put it into a file of its own (mode 0600) and name that in api_key_file",
 }
 """Keys that people will try, and what to do instead."""
 

@@ -142,7 +142,12 @@ def test_without_a_model_a_summary_names_the_tools(messages: list[Message], says
     assert plain_summary(messages) == says
 
 
-def test_a_summary_keeps_the_words_that_it_all_began_with() -> None:
-    """Those of the person, not those of an answer."""
-    assert summary_message("Dark.", UserMessage("Look!")).text.splitlines()[1:] == ["It began with: Look!", "Dark."]
-    assert summary_message("Dark.", AssistantMessage("a")).text.splitlines()[1:] == ["Dark."]
+def test_a_summary_keeps_the_words_that_were_said_first_and_last() -> None:
+    """They say what it is all about, and what is being done."""
+    assert summary_message("Dark.", "Look!", "And there?").text.splitlines()[1:] == [
+        "It began with: Look!",
+        "It was asked last: And there?",
+        "Dark.",
+    ]
+    assert summary_message("Dark.", "Look!", "Look!").text.splitlines()[1:] == ["It began with: Look!", "Dark."]
+    assert summary_message("Dark.", "", "").text.splitlines()[1:] == ["Dark."]

@@ -64,3 +64,10 @@ def test_an_empty_answer_is_tried_again_once() -> None:
 def test_what_will_not_get_better_is_not_tried_again() -> None:
     """A wrong key, for one."""
     assert retry_delay(failure(FailureKind.AUTH, is_retryable=False), 1, LIMITS, Middle()) is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("turns", 0), ("parallel", 0), ("same_calls", 1), ("context_tokens", 0)])
+def test_a_limit_that_lets_nothing_happen_is_refused(name: str, value: int) -> None:
+    """In words, before a run hangs on it."""
+    with pytest.raises(ValueError, match=f"RunLimits.{name}: at least"):
+        RunLimits(**{name: value})
