@@ -28,7 +28,7 @@ _ADD: Final = ToolSpec(
     },
 )
 _ADVICE: Final = {
-    FailureKind.AUTH: "the key is wrong, or may not use this model",
+    FailureKind.AUTH: "the service wants a right key",
     FailureKind.QUOTA: "the account has nothing left",
     FailureKind.RATE_LIMIT: "the service lets no more requests through at the moment",
     FailureKind.NETWORK: "the service cannot be reached, or is in trouble",

@@ -95,7 +95,8 @@ def base_url_of(settings: ModelSettings) -> str:
     profile = profile_of(settings)
     url = (settings.base_url or profile.base_url).strip().rstrip("/").removesuffix("/chat/completions")
     if not url:
-        raise ConfigError([f"model.base_url: is missing, and the provider {profile.name!r} has none of its own"])
+        text = f"is missing, and the provider {profile.name!r} has none of its own (on the command line: --base-url)"
+        raise ConfigError([f"model.base_url: {text}"])
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -114,5 +115,6 @@ def model_of(settings: ModelSettings) -> str:
     profile = profile_of(settings)
     model = settings.model or profile.model
     if not model:
-        raise ConfigError([f"model.model: is missing, and the provider {profile.name!r} has no model of its own"])
+        text = f"is missing, and the provider {profile.name!r} has no model of its own (on the command line: --model)"
+        raise ConfigError([f"model.model: {text}"])
     return model

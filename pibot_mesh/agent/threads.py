@@ -55,7 +55,7 @@ def _outcome(run: Callable[[], T]) -> Callable[[asyncio.Future[T]], None]:
         result = run()
     except BaseException as end:  # noqa: BLE001 - it is raised again in the loop
         is_plain = isinstance(end, Exception) and not isinstance(end, StopIteration)
-        error = end if is_plain else RuntimeError(f"it ended with {end!r}")
+        error = end if is_plain else RuntimeError(f"it ended with {end!r}").with_traceback(end.__traceback__)
     else:
         return lambda done: done.set_result(result)
     return lambda done: done.set_exception(error)

@@ -9,8 +9,10 @@ import inspect
 import logging
 import re
 import threading
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, get_args, overload
 
 from pibot_mesh.agent.arguments import checked_validator, read_arguments, schema_violations
@@ -261,7 +263,17 @@ async def _ended(name: str, call: Awaitable[Output]) -> ToolOutcome:
         raise
     except BaseException as error:  # noqa: BLE001 - a tool may be anybody's code, and its end is no reason to end
         _log.exception("a bug in the tool %s", name)
-        return _broken(f"{name} broke: {type(error).__name__}: {error}")
+        return _broken(f"{name} broke: {type(error).__name__}: {error}{_place_of(error)}")
+
+
+def _place_of(error: BaseException) -> str:
+    """``(fan.py:12)``: the last line of the tool's own code that *error* came through, if there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not Path(frame.filename).is_relative_to(_OURS)]
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+
+
+_OURS: Final = Path(__file__).parents[1]
 
 
 def _broken(message: str) -> ToolOutcome:

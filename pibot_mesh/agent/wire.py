@@ -130,7 +130,7 @@ def _message(message: Message, dialect: Dialect, *, has_reasoning: bool) -> JSON
 
 def _call(call: CallRequest) -> JSON:
     # Some services read the arguments, and refuse what they cannot.
-    function = {"name": tool_name(call.name), "arguments": repaired(object_text(call.arguments))}
+    function = {"name": tool_name(call.name), "arguments": object_text(call.arguments)}
     return {"id": call_id(call.id), "type": "function", "function": function}
 
 

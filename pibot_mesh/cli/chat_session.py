@@ -46,6 +46,7 @@ class ChatSession:
         self._before = before
         self._waits = waits
         self._run: asyncio.Task[None] | None = None
+        self._is_aborted = False
 
     @property
     def is_running(self) -> bool:
@@ -59,6 +60,8 @@ class ChatSession:
                 self._take(line)
                 if self._waits:
                     await self.finish()
+            if self.is_running and not self._waits:
+                self._say(Line("Leaving when this is done; Ctrl-C leaves now.", dim=True))
             await self.finish()
         finally:
             if self._run is not None:
@@ -72,8 +75,9 @@ class ChatSession:
 
     def interrupt(self) -> bool:
         """Ctrl-C: abort the run. False where none runs, or it is being aborted already: then it is time to leave."""
-        if not self.is_running:
+        if not self.is_running or self._is_aborted:
             return False
+        self._is_aborted = True
         self._agent.abort("Ctrl-C")
         return True
 
@@ -82,8 +86,10 @@ class ChatSession:
             self._command(line)
         elif self.is_running:
             self._agent.steer(line)
+            self._say(Line("(read before the next step)", dim=True))
         else:
             self._before()
+            self._is_aborted = False
             self._run = asyncio.get_running_loop().create_task(self._do(line))
 
     def _command(self, line: str) -> None:

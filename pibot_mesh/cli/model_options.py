@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -13,6 +13,7 @@ from pibot_mesh.cli.options import environment
 if TYPE_CHECKING:
     from pibot_mesh.config.settings import ModelSettings
 
+PROVIDERS: Final = ("volcengine", "openai", "deepseek", "ollama", "custom")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -20,9 +21,7 @@ def model_options(function: F) -> F:
     """Add ``--config``, ``--provider``, ``--model`` and ``--base-url``."""
     options = (
         click.option("--config", metavar="FILE", help="A master's file: its section 'model' counts."),
-        click.option(
-            "--provider", metavar="NAME", help="volcengine, openai, deepseek, ollama or custom; or PIBOT_PROVIDER."
-        ),
+        click.option("--provider", type=click.Choice(PROVIDERS), help="Whose model it is; or PIBOT_PROVIDER."),
         click.option(
             "--model", metavar="NAME", help="The model's name; or MODEL_NAME. Else the provider's own choice."
         ),

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import textwrap
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -51,11 +51,12 @@ def _broken(line: str, columns: int) -> str:
     )
 
 
-def say_json(value: object) -> None:
-    """Print *value* as one line of JSON that nothing on its way can spoil."""
-    is_utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+def say_json(value: object, stream: TextIO | None = None) -> None:
+    """Print *value* as one line of JSON that nothing on its way can spoil, to standard output or *stream*."""
+    stream = stream or sys.stdout
+    is_utf8 = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
     text = json.dumps(value, ensure_ascii=not is_utf8, separators=(",", ":"))
-    click.echo(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text), file=sys.stdout)
+    click.echo(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text), file=stream)
 
 
 def log_in_words(level: int) -> None:

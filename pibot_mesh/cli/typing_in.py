@@ -15,13 +15,14 @@ from pibot_mesh.cli.screen import say
 _END: Final = ("exit", "quit")
 
 
-async def typed_lines(history: Path) -> AsyncIterator[str]:
+async def typed_lines(history: Path, *, waits: bool = True) -> AsyncIterator[str]:
     """Every line that is typed, without surrounding spaces, none empty, until ``exit``, ``quit`` or the end of input.
 
     Raises KeyboardInterrupt for Ctrl-C at the prompt of a terminal. *history* keeps the lines typed there. Where input
-    is no terminal and ends before a line came (a service, say), it never ends.
+    is no terminal and ends before a line came (a service, say), it never ends, unless *waits* is False.
     """
-    lines = _prompted(history) if sys.stdin.isatty() and sys.stdout.isatty() else _piped()
+    is_terminal = sys.stdin is not None and sys.stdin.isatty()
+    lines = _prompted(history) if is_terminal and sys.stdout.isatty() else _piped(waits=waits)
     async for line in lines:
         text = line.strip()
         if text.lower() in _END:
@@ -48,7 +49,7 @@ async def _prompted(history: Path) -> AsyncIterator[str]:
         yield line
 
 
-async def _piped() -> AsyncIterator[str]:
+async def _piped(*, waits: bool) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -62,7 +63,7 @@ async def _piped() -> AsyncIterator[str]:
     while (line := await lines.get()) is not None:
         is_used = True
         yield line
-    if not is_used:
+    if waits and not is_used:
         say("Nothing can be typed here; end it with Ctrl-C or SIGTERM.", dim=True)
         await asyncio.Event().wait()
 

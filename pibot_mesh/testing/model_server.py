@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import socket
 import struct
 import sys
@@ -310,6 +311,10 @@ def echo(request: SeenRequest) -> HttpAnswer:
     """
     if request.messages[-1]["role"] == "tool":
         return say(f"The tool said: {request.last}", split=_CHARACTERS, usage=Usage(10, 0, 5))
+    addition = re.search(r"\badd (\d+) and (\d+)", request.last)
+    if addition is not None and '"add"' in json.dumps(request.body.get("tools")):  # as "pibot model test" asks
+        a, b = map(int, addition.groups())
+        return say(CallRequest("", "add", json.dumps({"a": a, "b": b})), usage=Usage(10, 0, 5))
     word, _, rest = request.last.strip().partition(" ")
     if word == "call" and rest.strip():
         name, _, arguments = rest.strip().partition(" ")
@@ -327,6 +332,8 @@ async def _serve(options: argparse.Namespace) -> None:
 
     async with FakeModelServer(script, host=options.host, port=options.port) as server:
         sys.stdout.write(f"{server.base_url}\n")
+        options_of_chat = f"--provider custom --model fake --base-url {server.base_url}"
+        sys.stderr.write(f"Try: pibot chat {options_of_chat} 'call system_status {{}}'\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
 
@@ -340,8 +347,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="before each answer")
-    with suppress(KeyboardInterrupt):
-        asyncio.run(_serve(parser.parse_args(arguments)))
+    options = parser.parse_args(arguments)
+    if not 0 <= options.port <= 65535 or options.delay < 0:
+        parser.error("a port is a number from 0 to 65535, and a delay is at least 0")
+    try:
+        asyncio.run(_serve(options))
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        parser.error(f"nobody can listen at {options.host}:{options.port}: {error.strerror or error}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,14 @@ def greet(name: str) -> str:
     return f"{word}, {{name}}"
 '''
 
+LOUD = """from pibot_mesh.agent.tools import tool
+@tool
+def loud() -> str:
+    "Shout."
+    print("HEY")
+    return 1 / 0
+"""
+
 
 def chat(server: FakeModelServer, *more: str) -> list[str]:
     """The command line."""
@@ -98,6 +106,31 @@ async def test_a_run_that_fails_says_why_and_ends_with_2(tmp_path: Path) -> None
     assert "failed:" in err
     assert "PIBOT_API_KEY" in err
     assert KEY not in err
+
+
+async def test_without_anything_to_do_it_ends(tmp_path: Path) -> None:
+    """No input is no reason to wait; an empty text is a mistake."""
+    async with FakeModelServer([]) as server:
+        assert (await run(chat(server), tmp_path))[0] == 0
+        code, _, err = await run(chat(server, ""), tmp_path)
+    assert code == 2
+    assert "say what you want" in err
+
+
+async def test_what_a_skill_prints_does_not_spoil_the_events(tmp_path: Path) -> None:
+    """And a bug of its is told in one line, with its place."""
+    folder = tmp_path / "skills"
+    folder.mkdir()
+    (folder / "loud.py").write_text(LOUD)
+    async with FakeModelServer([say(call("loud")), say("I see.")]) as server:
+        code, out, err = await run(chat(server, "--json", "--skills", str(folder), "go"), tmp_path)
+
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert "HEY" in err
+    assert "Traceback" not in err
+    [end] = [event for event in events if event["type"] == "tool_end"]
+    assert end["text"] == "loud broke: ZeroDivisionError: division by zero (loud.py:6)"
 
 
 async def test_ctrl_c_ends_what_runs(tmp_path: Path) -> None:
@@ -184,7 +217,7 @@ async def test_model_test_says_that_it_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (fail(401, "bad key"), "the key is wrong"),
+        (fail(401, "bad key"), "wants a right key"),
         (fail(404, "model m does not exist"), "check address and model name"),
         (fail(429, "quota", code="insufficient_quota"), "nothing left"),
     ],

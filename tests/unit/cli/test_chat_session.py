@@ -79,6 +79,29 @@ async def test_what_is_typed_while_it_runs_steers() -> None:
 
     assert [event.text for event in talk.events if isinstance(event, MessageTaken)] == ["to the left"]
     assert talk.ends() == [(RunState.COMPLETED, "Left.")]
+    assert [line.text for line in talk.said] == [
+        "(read before the next step)",
+        "Leaving when this is done; Ctrl-C leaves now.",
+    ]
+
+
+async def test_what_was_typed_for_a_run_that_was_ended_is_not_done_later() -> None:
+    """It is shown, and forgotten: nobody may be surprised by it in the next run."""
+    talk = Talk(["So", asyncio.Event()], "Done.")
+    task = asyncio.ensure_future(talk.session.talk(talk.lines()))
+    talk.typed.put_nowait("go")
+    await talk.until_turn()
+    talk.typed.put_nowait("delete everything")
+    while not talk.said:
+        await asyncio.sleep(0)
+    talk.session.interrupt()
+    await talk.session.finish()
+    talk.typed.put_nowait("something harmless")
+    talk.typed.put_nowait(None)
+    await task
+
+    assert "! the model was not told: delete everything" in [line.text for line in talk.said]
+    assert "delete everything" not in str(talk.model.requests[1].messages)
 
 
 async def test_ctrl_c_ends_the_run_and_at_rest_it_leaves() -> None:
@@ -89,6 +112,7 @@ async def test_ctrl_c_ends_the_run_and_at_rest_it_leaves() -> None:
     await talk.until_turn()
 
     assert talk.session.interrupt()
+    assert not talk.session.interrupt(), "a second one leaves, also before the run has ended"
     await talk.session.finish()
     assert not talk.session.interrupt()
     talk.typed.put_nowait(None)

@@ -14,7 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from pibot_mesh import __version__
+from pibot_mesh.agent.providers import PROFILES
 from pibot_mesh.cli.main import COMMANDS, pibot
+from pibot_mesh.cli.model_options import PROVIDERS
 from pibot_mesh.errors import BrokerError, ConfigError, NoMaster, StoreError
 
 RUN = "from pibot_mesh.cli.main import main; main()"
@@ -229,3 +231,8 @@ def test_ctrl_c_while_waiting_for_a_broker_is_quiet() -> None:
 
     assert (process.returncode, output, errors) == (130, b"", b"")
     assert time.monotonic() - started < 3
+
+
+def test_the_providers_of_the_command_line_are_those_of_the_client() -> None:
+    """The options name them without loading the client."""
+    assert tuple(PROFILES) == PROVIDERS
