@@ -128,7 +128,8 @@ async def test_a_skill_that_does_not_end_holds_up_neither_start_nor_end(
     finally:
         gate.set()
 
-    assert caplog.records[0].getMessage() == f"n1: the skill {path} is still being loaded: does it end?"
+    says = f"n1: the skill {path} is still being loaded, and all others wait for it: does it end?"
+    assert caplog.records[0].getMessage() == says
 
 
 async def test_a_slow_skill_comes_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
