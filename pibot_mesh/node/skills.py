@@ -73,7 +73,11 @@ class NodeSkills:
         try:
             _, late = await asyncio.wait([loading], timeout=_PATIENCE_S)
             if late:
-                _log.warning("%s: the skill %s is still being loaded, and all others wait for it: does it end?", self._node, self.loader.loading)
+                _log.warning(
+                    "%s: the skill %s is still being loaded, and all others wait for it: does it end?",
+                    self._node,
+                    self.loader.loading,
+                )
             changes = self.loader.take(await loading)
         finally:
             loading.cancel()
