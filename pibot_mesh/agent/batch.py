@@ -106,7 +106,7 @@ class Batch:
         else:
             for call in self._calls:
                 self._begin(call)
-            room = asyncio.Semaphore(max(1, self.parallel))
+            room = asyncio.Semaphore(self.parallel)
             await asyncio.gather(*(self._make(place, call, room) for place, call in enumerate(self._calls)))
         return tuple(call.result for call in self._calls if call.result is not None)
 
