@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import ItemsView, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pibot_mesh.errors import BrokerError
 from pibot_mesh.mqtt.private import next_free_port, require_free_port
@@ -108,6 +108,7 @@ class EmbeddedBroker:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 
+        stream = cast(asyncio.StreamWriter, Heedful(writer))
         try:
             async with asyncio.timeout(FIRST_PACKET_S):
                 start, version = await _read_version(reader)
@@ -116,7 +117,7 @@ class EmbeddedBroker:
                 await writer.drain()
             elif version is not None and self._broker is not None:
                 await self._broker.external_connected(
-                    StreamReaderAdapter(_Rewound(start, reader)), StreamWriterAdapter(writer), LISTENER
+                    StreamReaderAdapter(_Rewound(start, reader)), StreamWriterAdapter(stream), LISTENER
                 )
         except (OSError, EOFError, TimeoutError):
             pass  # the client went away, or said nothing: nobody is there to be told
@@ -139,6 +140,25 @@ class Steady(dict[str, list[Any]]):
     def items(self) -> ItemsView[str, list[Any]]:  # type: ignore[override]  # a view of a copy, which is what is wanted
         """The keys and copies of the lists, as they are now."""
         return {key: list(value) for key, value in super().items()}.items()
+
+
+class Heedful:
+    """A stream writer that says when the connection is gone, before anything more is written.
+
+    amqtt goes on to send to a client that has gone, until its queue is empty; asyncio logs each of these writes.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def write(self, data: bytes) -> None:
+        """Write *data*. Raises ConnectionResetError where the connection is closing or gone."""
+        if self._writer.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self._writer.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
 
 
 class _Rewound(asyncio.StreamReader):

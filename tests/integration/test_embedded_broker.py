@@ -14,7 +14,7 @@ import pytest_asyncio
 from pibot_mesh.config.settings import BrokerSettings
 from pibot_mesh.errors import BrokerError
 from pibot_mesh.mqtt.client import Will
-from pibot_mesh.mqtt.embedded import EmbeddedBroker
+from pibot_mesh.mqtt.embedded import EmbeddedBroker, Heedful
 from tests.brokers import HOST, Recorder, abort, until
 
 
@@ -105,6 +105,30 @@ async def test_nothing_is_logged_where_nothing_is_wrong(caplog: pytest.LogCaptur
         await recorder.client.stop()
 
     assert [record.getMessage() for record in caplog.records if not record.name.startswith("pibot_mesh")] == []
+
+
+async def test_nothing_more_is_written_to_a_client_that_has_gone(caplog: pytest.LogCaptureFixture) -> None:
+    """What waits for it is refused: asyncio would log every further write to a dead connection."""
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    async with await asyncio.start_server(lambda _, writer: accepted.set_result(writer), HOST, 0) as server:
+        _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer = await accepted
+        client.transport.abort()
+        await until(lambda: _is_refused(Heedful(writer)), "the writer knows that its client is gone")
+        with pytest.raises(ConnectionResetError):
+            for _ in range(20):
+                Heedful(writer).write(b"x")
+        writer.close()
+
+    assert caplog.records == []
+
+
+def _is_refused(writer: Heedful) -> bool:
+    try:
+        writer.write(b"x")
+    except ConnectionResetError:
+        return True
+    return False
 
 
 async def test_stop_leaves_no_task_behind() -> None:
