@@ -48,6 +48,9 @@ class ErrorCode(StrEnum):
     CANCELED = "canceled"  #: somebody cancelled it
     INTERRUPTED = "interrupted"  #: the node restarted in the middle
     STOPPED = "stopped"  #: the emergency stop holds
+    DENIED = "denied"  #: a person did not approve it
+    BUDGET = "budget"  #: what the request may use is used up
+    MODEL_FAILED = "model_failed"  #: the language model gave no answer; the message says why
     OFFLINE = "offline"  #: the node is not there
     STORAGE = "storage"  #: the ledger or journal cannot be written
     INTERNAL = "internal"  #: a bug; the log says more

@@ -126,7 +126,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asks. ``node`` pins every step to one node."""
+    """What a person asks. ``node`` pins every step to one node; ``session`` names the conversation that it goes on."""
 
     id: Id
     text: Words
@@ -135,6 +135,7 @@ class Request:
     mode: Literal["auto", "offline", "plan_only"] = "auto"
     timeout_s: Seconds | None = None
     limits: Limits = field(default_factory=Limits)
+    session: Id | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,8 @@ class Step:
     """One step of a plan: a ``call`` of a tool, or an ``agent`` instruction.
 
     ``node`` is a node's id or ``master``; without it, any node may do the step that has the tool and all ``labels``.
-    In ``args`` an object ``{"$ref": "s1.value"}`` stands for a value of an earlier step.
+    In ``args`` an object ``{"$ref": "s1.value"}`` stands for a value of an earlier step. ``tools`` are those that an
+    agent may call; where there are none, it may call all that its node has.
     """
 
     id: StepId
@@ -207,6 +209,7 @@ class StepResult:
     output: Output = field(default_factory=Output)
     error: WireError | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +222,10 @@ class ReplyTiming:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The one, terminal answer to a request; ``text`` says what happened, from results."""
+    """The one, terminal answer to a request; ``text`` says what happened, from results.
+
+    ``usage`` is all that the request has used: planning, its tasks, and the words of the answer.
+    """
 
     id: Id
     state: State
@@ -237,7 +243,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """An order about something that runs. ``tasks`` are results to forget; ``call`` is what to approve or deny."""
+    """An order about something that runs.
+
+    ``tasks`` are results to forget, or those of a request's tasks that ``steer`` is for (all, where there are none).
+    ``call`` is the call to approve or deny, as ``approval_required`` named it.
+    """
 
     action: Literal["cancel", "steer", "approve", "deny", "forget", "reload"]
     text: Annotated[str, Length(0, 8000)] | None = None
@@ -255,6 +265,9 @@ class Task:
 
     ``retry`` is ``safe`` where a new attempt may do it again, ``never`` where an effect may happen at most once.
     It must start within ``ttl_s`` of its arrival and finish within ``timeout_s`` of its start, so nodes need no clock.
+    ``tools`` are those that an agent may call (all, where there are none); those in ``ask``, by name or by effect, only
+    once a person has approved the very call, who is waited for ``ask_within_s`` long. The waiting does not count
+    against ``timeout_s``.
     """
 
     id: Id
@@ -270,6 +283,8 @@ class Task:
     ttl_s: Seconds = 30.0
     timeout_s: Seconds = 30.0
     limits: Limits = field(default_factory=Limits)
+    ask: tuple[ToolName, ...] = ()
+    ask_within_s: Seconds = 120.0
 
     def __post_init__(self) -> None:
         _check_kind(self.kind, self.tool, self.instruction)
@@ -317,7 +332,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a node's card shows it. ``parameters`` is the JSON Schema of its arguments, an object."""
+    """A tool as a node's card shows it. ``parameters`` is the JSON Schema of its arguments, an object.
+
+    With the approval ``ask``, a person must approve each call.
+    """
 
     name: ToolName
     description: str = ""
@@ -325,6 +343,7 @@ class ToolSpec:
     effect: Effect = "read"
     safe_to_retry: bool = True
     timeout_s: Seconds = 30.0
+    approval: Literal["auto", "ask"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +383,8 @@ class Capacity:
 class NodeCard:
     """What a node is and can do; retained, published at every connect and when it changes.
 
-    A node of which nothing is heard for three times ``health_interval_s`` counts as lost.
+    A node of which nothing is heard for three times ``health_interval_s`` counts as lost. One that is an ``agent``
+    takes instructions as well as calls.
     """
 
     node: NodeId
@@ -377,6 +397,7 @@ class NodeCard:
     capacity: Capacity = Capacity()
     simulated: bool = False
     health_interval_s: Seconds = 10.0
+    agent: bool = False
     seq: Count = 0
 
 
@@ -418,19 +439,33 @@ class NodeEvent:
 
 @dataclass(frozen=True, slots=True)
 class LLMRequest:
-    """A chat completion that a node asks of the model gateway; ``messages`` and ``tools`` as OpenAI writes them."""
+    """A chat completion that a node asks of the model gateway for one of its tasks.
+
+    ``messages`` and ``tools`` are as OpenAI writes them. With ``cancel``, nobody waits for the call ``id`` any more.
+    """
 
     id: Id
     task: Id
-    messages: Annotated[tuple[Mapping[str, JSON], ...], Length(1, 1000)]
+    messages: Annotated[tuple[Mapping[str, JSON], ...], Length(0, 1000)] = ()
     tools: tuple[Mapping[str, JSON], ...] = ()
     max_tokens: Annotated[int, Range(1, 2**31)] | None = None
     temperature: Annotated[float, Range(0, 2)] | None = None
+    cancel: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.messages and not self.cancel:
+            raise ValueError("messages: is empty, and a model needs at least one")
 
 
 @dataclass(frozen=True, slots=True)
 class LLMChunk:
-    """One piece of the gateway's answer. ``seq`` counts from 0; the last one carries ``last`` and the error, if any."""
+    """One piece of the gateway's answer. ``seq`` counts from 0; a gap means that the answer is not whole.
+
+    ``delta`` has ``content`` and ``reasoning_content``, the next pieces of the text and of the reasoning; an empty one
+    is a sign of life. The ``last`` one has ``tool_calls`` (whole, as OpenAI writes them), ``finish_reason`` and, where
+    the service calls its reasoning otherwise, ``reasoning_field``; or the error: then ``delta`` has the failure's
+    ``kind`` and, where the service asks to wait, ``retry_after_s``. ``usage`` is what the call has used so far.
+    """
 
     id: Id
     seq: Count
