@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from pibot_mesh.agent.data_marks import as_data
 from pibot_mesh.agent.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from pibot_mesh.protocol.codec import dumps
 from pibot_mesh.protocol.fit import cut_middle
@@ -114,11 +115,14 @@ def record(messages: Iterable[Message], room_tokens: int) -> str:
 
 
 def summary_message(summary: str, first: str, last: str) -> UserMessage:
-    """What takes the place of older turns. What was asked *first* and *last* in them stays, word for word."""
+    """What takes the place of older turns. What was asked *first* and *last* in them stays, word for word.
+
+    The summary is marked as data: it may repeat what a tool gave, and an order in that is no order here either.
+    """
     asked = [("It began with", first)] if first else []
     asked += [("It was asked last", last)] if last not in ("", first) else []
     words = "".join(f"\n{what}: {cut_middle(text, _QUOTE_BYTES)}" for what, text in asked)
-    return UserMessage(f"[Earlier turns, summarised to save room.]{words}\n{summary}")
+    return UserMessage(f"[Earlier turns, summarised to save room.]{words}\n{as_data('summary', summary)}")
 
 
 def plain_summary(messages: Iterable[Message]) -> str:

@@ -87,6 +87,15 @@ def profile_of(settings: ModelSettings) -> Profile:
         raise ConfigError([f"model.provider: {settings.provider!r} is not known: one of {known}"]) from None
 
 
+def is_configured(settings: ModelSettings) -> bool:
+    """Whether there is a model to be asked: a key where the provider wants one, and an address and a name."""
+    if settings.provider not in PROFILES:
+        return False
+    profile = PROFILES[settings.provider]
+    has_key = bool(settings.api_key) or not profile.needs_key
+    return has_key and bool(settings.base_url or profile.base_url) and bool(settings.model or profile.model)
+
+
 def base_url_of(settings: ModelSettings) -> str:
     """The address without a slash at its end, and without ``/chat/completions``, which people copy with it.
 

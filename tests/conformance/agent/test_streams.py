@@ -26,6 +26,9 @@ from tests.conformance.agent.agents import SETTINGS, Path
 from tests.conformance.agent.asking import Outcome, asking, outcome
 from tests.conformance.agent.damage import damaged, was_sent
 
+pytestmark = pytest.mark.no_cover
+"""Thousands of streams say nothing more about coverage than the unit tests do, and take twice the time with it."""
+
 LEAVES_WITHIN_S = 0.5
 
 

@@ -144,10 +144,11 @@ def test_without_a_model_a_summary_names_the_tools(messages: list[Message], says
 
 def test_a_summary_keeps_the_words_that_were_said_first_and_last() -> None:
     """They say what it is all about, and what is being done."""
+    summary = ['<data from="summary">', "Dark.", "</data>"]
     assert summary_message("Dark.", "Look!", "And there?").text.splitlines()[1:] == [
         "It began with: Look!",
         "It was asked last: And there?",
-        "Dark.",
+        *summary,
     ]
-    assert summary_message("Dark.", "Look!", "Look!").text.splitlines()[1:] == ["It began with: Look!", "Dark."]
-    assert summary_message("Dark.", "", "").text.splitlines()[1:] == ["Dark."]
+    assert summary_message("Dark.", "Look!", "Look!").text.splitlines()[1:] == ["It began with: Look!", *summary]
+    assert summary_message("Dark.", "", "").text.splitlines()[1:] == summary
