@@ -96,18 +96,20 @@ class Link:
         expiry_s: float | None = None,
         keep: bool = True,
         delivered: Callable[[], None] | None = None,
+        is_delta: bool = False,
     ) -> None:
         """Publish on a topic of ours, as the protocol's table says. Never blocks.
 
-        *keep*: over a lost connection too; what its sender sends again itself needs no second memory here.
+        *keep*: over a lost connection too; what its sender sends again itself needs no second memory here. *is_delta*:
+        a piece that nobody will miss goes without a hand-shake, and not over a lost connection.
         """
         self.publish(
             self.topics.topic(kind, node=node, id=id, device=device),
             payload,
-            qos=DELIVERY[kind].qos,
+            qos=0 if is_delta else DELIVERY[kind].qos,
             retain=DELIVERY[kind].retain,
             expiry_s=expiry_s,
-            keep=keep,
+            keep=keep and not is_delta,
             droppable=kind in _DROPPABLE,
             delivered=delivered,
         )

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias, assert_never
 
+from pibot_mesh.agent.call_records import fit_calls
 from pibot_mesh.agent.tools import ToolRegistry
 from pibot_mesh.errors import ErrorCode, ProtocolError
 from pibot_mesh.node.events import (
     Announce,
+    AnswerApproval,
+    ApprovalAnswered,
+    ApprovalAwaited,
+    CallBegun,
+    CallEnded,
     Connected,
     Disconnected,
     EndTool,
     Entry,
     Forgotten,
     HoldOutputs,
+    LetCall,
     MasterSeen,
     NodeControlled,
     NodeEffect,
@@ -31,20 +38,24 @@ from pibot_mesh.node.events import (
     OwnStatusSeen,
     ReloadSkills,
     Remembered,
+    RunInput,
+    RunTold,
     Save,
     SaveStop,
     SendEvent,
     SendResult,
     SetOutput,
     StartTool,
+    SteerRun,
     StopSeen,
     TaskArrived,
     TaskControlled,
     TaskMalformed,
     ToolEnded,
 )
+from pibot_mesh.node.runs import OpenRun, gravest, is_unsure
 from pibot_mesh.protocol.codec import JSON, to_dict
-from pibot_mesh.protocol.fit import cut_middle, fit_result
+from pibot_mesh.protocol.fit import cut_middle, fit_event, fit_result
 from pibot_mesh.protocol.messages import (
     Capacity,
     Control,
@@ -58,6 +69,7 @@ from pibot_mesh.protocol.messages import (
     TaskOutcome,
     Timing,
     ToolCall,
+    Usage,
     WireError,
 )
 from pibot_mesh.timers import Timers, resend_delay
@@ -66,6 +78,8 @@ ANNOUNCE_AFTER_S = 0.2
 """A task that is done before gives only its Result, which stands for ``task_accepted`` too (promise 4)."""
 GRACE_S = 0.5
 """How long a tool may take to end after it was told to, before it is left behind."""
+AGENT_GRACE_S = 1.0
+"""The same for an agent, which gives its own tools a part of that."""
 MAX_UNFORGOTTEN = 500
 """Results that the master has not yet taken; a node that holds more takes no more tasks."""
 MAX_FORGOTTEN = 5_000
@@ -74,29 +88,19 @@ _REFUSAL_BYTES = 4_000
 """What is said of a refused task: its violations can be as long as the task."""
 MAX_ORDER_IDS = 256
 """Ids of output orders that are kept to obey each once."""
+MAX_SAID = 16
+"""What an agent is told that waits to begin; more, and the oldest is not said."""
+_STOPPED: Final = WireError(ErrorCode.STOPPED, "the emergency stop was pulled")
 
 _Deadline: TypeAlias = Literal["announce", "ttl", "timeout", "grace", "resend"]
 _WHILE_OPEN: Final[tuple[_Deadline, ...]] = ("announce", "ttl", "timeout", "grace")
 
 
-@dataclass(slots=True)
-class _Run:
-    """What is known of an open task in this process only."""
-
-    arrived_at: float
-    started_at: float | None = None
-    seq: int = 0
-    effect: ToolEffect | None = None
-    """The effect of the tool as it was when it began: a skill may be changed or removed in the middle."""
-    ending: WireError | None = None
-    """Why the tool was told to end."""
-
-
 class NodeCore:
     """The decisions of one node.
 
-    *tools* says what the node can do; *jitter* spreads what is sent again; *wall* gives Unix seconds for people to read
-    and decides nothing.
+    *tools* says what the node can do, *has_agent* whether it takes instructions too; *jitter* spreads what is sent
+    again; *wall* gives Unix seconds for people to read and decides nothing.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class NodeCore:
         tools: ToolRegistry,
         capacity: Capacity,
         jitter: random.Random,
+        has_agent: bool = False,
         remembered: Remembered = Remembered(),
         wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -113,6 +118,7 @@ class NodeCore:
         self._tools = tools
         self._capacity = capacity
         self._jitter = jitter
+        self._has_agent = has_agent
         self._wall = wall
         self._is_connected = False
         self._is_master_online = False
@@ -120,7 +126,7 @@ class NodeCore:
         self._entries = {entry.task.id: entry for entry in remembered.entries}
         self._forgotten = OrderedDict(remembered.forgotten)
         self._orders: OrderedDict[str, None] = OrderedDict()
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, OpenRun] = {}
         self._queue: deque[str] = deque()
         self._resends: dict[str, int] = {}
         self._timers: Timers[tuple[_Deadline, str]] = Timers()
@@ -148,7 +154,8 @@ class NodeCore:
         """What a node does first after a start: closes what was cut off in the middle, and holds a standing stop.
 
         A task that was queued has done nothing: ``rejected``, retryable. One that was running ends as ``unknown`` and
-        says which call was under way; the master begins a new attempt where ``retry`` allows it (promise 2).
+        says which calls it had made, and which was under way; the master begins a new attempt where ``retry`` allows
+        it (promise 2).
         """
         effects: list[NodeEffect] = [HoldOutputs(True)] if self._is_stopped else []
         for entry in list(self._entries.values()):
@@ -175,8 +182,6 @@ class NodeCore:
                 return self._task_controlled(task_id, control, is_retained, now)
             case NodeControlled(control, is_retained):
                 return self._node_controlled(control, is_retained)
-            case ToolEnded():
-                return self._tool_ended(event, now)
             case Connected():
                 self._is_connected = True
                 return [Announce()]
@@ -192,6 +197,22 @@ class NodeCore:
                 return self._stop_seen(is_stopped, now)
             case OutputOrdered(device, order, is_retained):
                 return self._output_ordered(device, order, is_retained)
+        return self._run_heard(event, now)
+
+    def _run_heard(self, event: RunInput, now: float) -> list[NodeEffect]:
+        match event:
+            case ToolEnded():
+                return self._tool_ended(event, now)
+            case RunTold():
+                return self._run_told(event)
+            case CallBegun():
+                return self._call_begun(event, now)
+            case CallEnded():
+                return self._call_ended(event)
+            case ApprovalAwaited(task_id, call):
+                return self._approval_awaited(task_id, call, now)
+            case ApprovalAnswered(task_id, call):
+                return self._approval_answered(task_id, call, now)
         assert_never(event)
 
     def tick(self, now: float) -> list[NodeEffect]:
@@ -232,9 +253,15 @@ class NodeCore:
             return self._end(Entry(task, "queued"), State.REJECTED, error=refusal, now=now)
         if refusal is not None:
             return [self._rejection(task.id, task.attempt, refusal)]
-        self._runs[task.id] = _Run(arrived_at=now)
+        self._runs[task.id] = OpenRun(arrived_at=now)
         self._timers.cancel(("resend", task.id))
+        effects = self._begin_or_queue(task, now)
+        if task.kind == "agent":  # it takes longer in any case, and people watch
+            return effects + self._announce(task.id)
         self._timers.set(("announce", task.id), now + ANNOUNCE_AFTER_S)
+        return effects
+
+    def _begin_or_queue(self, task: Task, now: float) -> list[NodeEffect]:
         if self.running < self._capacity.running:
             return self._begin(task, now)
         self._queue.append(task.id)
@@ -259,7 +286,7 @@ class NodeCore:
         effects: list[NodeEffect] = []
         if task.attempt > entry.task.attempt:
             result = entry.result and replace(entry.result, attempt=task.attempt)
-            entry = Entry(replace(entry.task, attempt=task.attempt), entry.phase, result)
+            entry = replace(entry, task=replace(entry.task, attempt=task.attempt), result=result)
             effects.append(self._save(entry))
         if entry.result is not None:
             return effects + self._send_result(task.id, now)
@@ -278,11 +305,12 @@ class NodeCore:
 
     def _tool_refusal(self, task: Task) -> WireError | None:
         """Why *task* cannot be run now by the tools that there are, or None."""
-        if task.kind == "agent" or task.tool is None:
+        if task.kind == "agent" and not self._has_agent:
             return WireError(ErrorCode.NO_MODEL, "this node has no model for an instruction")
-        if task.tool not in self._tools:
-            return WireError(ErrorCode.UNKNOWN_TOOL, f"this node has no tool named {task.tool!r}")
-        problems = self._tools.violations(task.tool, task.args)
+        wanted = _tools_of(task)
+        if missing := [name for name in wanted if name not in self._tools]:
+            return WireError(ErrorCode.UNKNOWN_TOOL, f"this node has no tool named {' or '.join(map(repr, missing))}")
+        problems = [] if task.kind == "agent" else self._tools.violations(wanted[0], task.args)
         if problems:
             return WireError(ErrorCode.BAD_ARGUMENTS, f"{task.tool}: {'; '.join(problems)}")
         if self._is_stopped and self._effect(task) == "actuate":
@@ -304,30 +332,48 @@ class NodeCore:
     # Tasks run
 
     def _begin(self, task: Task, now: float) -> list[NodeEffect]:
-        self._runs[task.id].started_at = now
-        self._runs[task.id].effect = self._effect(task)
+        run = self._runs[task.id]
+        run.effect = self._effect(task)
+        run.started_at = now
         self._timers.cancel(("ttl", task.id))
         self._timers.set(("timeout", task.id), now + task.timeout_s)
-        by = self._runs[task.id].arrived_at + task.ttl_s
-        return [self._save(Entry(task, "running")), StartTool(task, by)]
+        steered = [SteerRun(task.id, text) for text in run.said]
+        return [self._save(Entry(task, "running")), StartTool(task, run.arrived_at + task.ttl_s), *steered]
 
     def _announce(self, task_id: str) -> list[NodeEffect]:
-        run, entry = self._runs[task_id], self._entries[task_id]
         self._timers.cancel(("announce", task_id))
-        data = {"attempt": entry.task.attempt, "running": run.started_at is not None}
-        event = Event(task_id, "task_accepted", self._boot, run.seq, self._wall(), data)
+        is_running = self._runs[task_id].started_at is not None
+        return [
+            self._event(
+                task_id, "task_accepted", {"attempt": self._entries[task_id].task.attempt, "running": is_running}
+            )
+        ]
+
+    def _event(self, task_id: str, type: str, data: Mapping[str, JSON]) -> SendEvent:  # noqa: A002 - the wire's own name
+        run = self._runs[task_id]
         run.seq += 1
-        return [SendEvent(task_id, event)]
+        return SendEvent(task_id, fit_event(Event(task_id, type, self._boot, run.seq - 1, self._wall(), data)))
 
     def _tool_ended(self, ended: ToolEnded, now: float) -> list[NodeEffect]:
         run = self._runs.get(ended.task)
         if run is None:
             return [Note(f"the tool of task {ended.task} ended after it was left behind", "info")]
-        if run.ending is not None and ended.state not in (State.COMPLETED, State.UNKNOWN):
-            state: TaskOutcome = State.CANCELED if run.ending.code == ErrorCode.CANCELED else State.FAILED
-            effects = self._end(self._entries[ended.task], state, error=run.ending, now=now)
-        else:
-            effects = self._end(self._entries[ended.task], ended.state, output=ended.output, error=ended.error, now=now)
+        state, error = ended.state, ended.error
+        if run.ending is not None and state not in (State.COMPLETED, State.UNKNOWN):
+            state, error = _state_for(run.ending), run.ending
+        elif run.ending is not None and error is not None and error.code == ErrorCode.CANCELED:
+            error = replace(error, code=run.ending.code)  # who was ended does not know whether it was for the time
+        if ended.tool_calls is None and is_unsure(run.records):
+            state = State.UNKNOWN
+        effects = self._end(
+            self._entries[ended.task],
+            state,
+            now=now,
+            output=ended.output,
+            error=error,
+            calls=ended.tool_calls,
+            usage=ended.usage,
+        )
         return effects + self._next(now)
 
     def _tell_to_end(self, task_id: str, why: WireError, now: float) -> list[NodeEffect]:
@@ -335,15 +381,21 @@ class NodeCore:
         if run.ending is not None:
             return []
         run.ending = why
+        task = self._entries[task_id].task
         self._timers.cancel(("timeout", task_id))
-        self._timers.set(("grace", task_id), now + GRACE_S)
-        return [EndTool(self._entries[task_id].task)]
+        self._timers.set(("grace", task_id), now + (AGENT_GRACE_S if task.kind == "agent" else GRACE_S))
+        return [EndTool(task, why.message)]
 
     def _leave_behind(self, task_id: str, now: float) -> list[NodeEffect]:
-        """The tool did not end: nobody knows what it still does."""
-        entry, why = self._entries[task_id], self._runs[task_id].ending
-        state: TaskOutcome = State.FAILED if self._effect(entry.task) == "read" else State.UNKNOWN
-        effects = self._end(entry, state, error=why, now=now)
+        """The tool did not end: nobody knows what it still does.
+
+        An agent makes no further call that changes something: nobody lets it.
+        """
+        entry, run = self._entries[task_id], self._runs[task_id]
+        is_agent = entry.task.kind == "agent"
+        is_doubtful = is_unsure(run.records) if is_agent else self._effect(entry.task) != "read"
+        state = State.UNKNOWN if is_doubtful else _state_for(run.ending)
+        effects = self._end(entry, state, error=run.ending, now=now)
         return [*effects, Note(f"the tool of task {task_id} did not end and was left behind"), *self._next(now)]
 
     def _expire(self, task_id: str, now: float) -> list[NodeEffect]:
@@ -377,8 +429,10 @@ class NodeCore:
         now: float,
         output: Output = Output(),
         error: WireError | None = None,
+        calls: tuple[ToolCall, ...] | None = None,
+        usage: Usage = Usage(),
     ) -> list[NodeEffect]:
-        """Store how the task ended, then say it."""
+        """Store how the task ended, then say it. Without *calls*, those of the journal's entry are its calls."""
         task = entry.task
         effect = self._effect(task)
         run = self._runs.pop(task.id, None)
@@ -392,8 +446,9 @@ class NodeCore:
                 state,
                 output,
                 error,
-                tool_calls=_calls(entry, state, effect),
-                timing=_timing(run, now),
+                tool_calls=_calls(entry, state, effect) if calls is None else fit_calls(calls),
+                usage=usage,
+                timing=run.timing(now) if run else Timing(),
                 boot=self._boot,
                 seq=run.seq if run else 0,
                 ts=self._wall(),
@@ -401,6 +456,60 @@ class NodeCore:
         )
         self._resends[task.id] = 0
         return [self._save(Entry(task, "ended", result), effect), *self._send_result(task.id, now)]
+
+    # What an agent tells while it runs
+
+    def _run_told(self, told: RunTold) -> list[NodeEffect]:
+        """Pass it on. What comes from a run that has ended, or was left behind, is nobody's."""
+        if told.task not in self._runs:
+            return []
+        effects = self._announce(told.task) if ("announce", told.task) in self._timers else []
+        return [*effects, self._event(told.task, told.type, told.data)]
+
+    def _call_begun(self, begun: CallBegun, now: float) -> list[NodeEffect]:
+        """First the journal, then the call (promise 2)."""
+        run = self._runs.get(begun.task)
+        if run is None or run.ending is not None:
+            return []
+        effect = begun.record.effect
+        run.effect = gravest([effect, self._effect(self._entries[begun.task].task)])
+        if self._is_stopped and effect == "actuate":
+            return self._tell_to_end(begun.task, _STOPPED, now)
+        run.note(begun.call, begun.record)
+        save = self._save_calls(begun.task, run, is_durable=effect != "read")
+        return [save] if effect == "read" else [save, LetCall(begun.task, begun.call)]
+
+    def _call_ended(self, ended: CallEnded) -> list[NodeEffect]:
+        """Stored, but not synced: a pulled plug makes of it a call of which nobody knows, which is no lie."""
+        run = self._runs.get(ended.task)
+        if run is None or ended.call not in run.calls:
+            return []
+        run.calls[ended.call] = replace(run.calls[ended.call], ok=ended.ok)
+        return [self._save_calls(ended.task, run, is_durable=False)]
+
+    def _save_calls(self, task_id: str, run: OpenRun, *, is_durable: bool) -> Save:
+        entry = self._entries[task_id] = replace(self._entries[task_id], calls=run.records)
+        return Save(entry, is_durable)
+
+    def _approval_awaited(self, task_id: str, call: str, now: float) -> list[NodeEffect]:
+        """Its time stands still; whoever runs it has an answer within the time that a question may wait."""
+        run, ends_at = self._runs.get(task_id), self._timers.at(("timeout", task_id))
+        if run is None or ends_at is None:
+            return []
+        if not run.asked:
+            run.left_s = ends_at - now
+        run.asked.add(call)
+        self._timers.set(("timeout", task_id), now + run.left_s + self._entries[task_id].task.ask_within_s)
+        return []
+
+    def _approval_answered(self, task_id: str, call: str, now: float) -> list[NodeEffect]:
+        run = self._runs.get(task_id)
+        if run is None or call not in run.asked:
+            return []
+        run.asked.remove(call)
+        if not run.asked and run.ending is None:
+            self._timers.set(("timeout", task_id), now + run.left_s)
+        return []
 
     # Results go out, until the master has them
 
@@ -430,11 +539,38 @@ class NodeCore:
     def _task_controlled(self, task_id: str, control: Control, is_retained: bool, now: float) -> list[NodeEffect]:
         if is_retained:
             return [_refused_retained(f"{control.action} for task {task_id}")]
-        if task_id not in self._runs:
+        run = self._runs.get(task_id)
+        if run is None:
             return [Note(f"{control.action} for task {task_id}, which does not run here: ignored", "info")]
-        if control.action != "cancel":
+        if control.action == "cancel":
+            return self._cancel(task_id, WireError(ErrorCode.CANCELED, control.reason or "cancelled"), now)
+        if self._entries[task_id].task.kind == "call":
             return [Note(f"{control.action} for task {task_id}: a call of a tool takes only cancel")]
-        return self._cancel(task_id, WireError(ErrorCode.CANCELED, control.reason or "cancelled"), now)
+        match control.action:
+            case "steer":
+                return self._steer(task_id, run, control.text)
+            case "approve" | "deny":
+                return self._answer_approval(task_id, run, control)
+        return [Note(f"{control.action} is for a node and not for its task {task_id}: ignored")]
+
+    def _steer(self, task_id: str, run: OpenRun, text: str | None) -> list[NodeEffect]:
+        if not text:
+            return [Note(f"steer for task {task_id} says nothing: its text is missing")]
+        if run.ending is not None:
+            return [Note(f"steer for task {task_id} came when it was being ended: ignored", "info")]
+        if run.started_at is not None:
+            return [SteerRun(task_id, text)]
+        run.said = [*run.said, text][-MAX_SAID:]
+        return []
+
+    def _answer_approval(self, task_id: str, run: OpenRun, control: Control) -> list[NodeEffect]:
+        """An answer is for the one call that it names, while that waits."""
+        if control.call not in run.asked:
+            what = f"call {control.call}, which does not wait for it" if control.call else "no call: name it in 'call'"
+            return [Note(f"{control.action} for task {task_id} is for {what}: ignored")]
+        is_granted = control.action == "approve"
+        reason = control.reason or ("a person approved it" if is_granted else "a person denied it")
+        return [AnswerApproval(task_id, control.call, is_granted, reason)]
 
     def _cancel(self, task_id: str, why: WireError, now: float) -> list[NodeEffect]:
         if task_id not in self._queue:
@@ -475,9 +611,8 @@ class NodeCore:
         self._is_stopped = is_stopped
         effects: list[NodeEffect] = [SaveStop(is_stopped), HoldOutputs(is_stopped)]
         if is_stopped:
-            why = WireError(ErrorCode.STOPPED, "the emergency stop was pulled")
             for task_id in [i for i in self._runs if self._effect(self._entries[i].task) == "actuate"]:
-                effects += self._cancel(task_id, why, now)
+                effects += self._cancel(task_id, _STOPPED, now)
         return effects
 
     def _output_ordered(self, device: str, order: OutputSet, is_retained: bool) -> list[NodeEffect]:
@@ -499,11 +634,13 @@ class NodeCore:
         return Save(entry, is_durable=(effect or self._effect(entry.task)) != "read")
 
     def _effect(self, task: Task) -> ToolEffect:
-        """The effect of the task's tool, of a running one as it was when it began; the gravest where it has gone."""
+        """The gravest effect of the task's tools, of a running one as they were when it began; a tool that has gone may
+        have done anything."""
         run = self._runs.get(task.id)
         if run is not None and run.effect is not None:
             return run.effect
-        return self._tools[task.tool].spec.effect if task.tool and task.tool in self._tools else "actuate"
+        names = _tools_of(task) or [spec.name for spec in self._tools.specs()]
+        return gravest(self._tools[name].spec.effect if name in self._tools else "actuate" for name in names)
 
 
 def _refused_retained(what: str) -> Note:
@@ -511,14 +648,18 @@ def _refused_retained(what: str) -> Note:
 
 
 def _calls(entry: Entry, state: TaskOutcome, effect: ToolEffect) -> tuple[ToolCall, ...]:
+    if entry.task.kind == "agent":
+        return entry.calls
     if entry.phase == "queued" or state is State.REJECTED or entry.task.tool is None:
         return ()
     ok = None if state is State.UNKNOWN else state is State.COMPLETED
     return (ToolCall(entry.task.tool, entry.task.args, ok, effect),)
 
 
-def _timing(run: _Run | None, now: float) -> Timing:
-    if run is None:
-        return Timing()
-    started_at = now if run.started_at is None else run.started_at
-    return Timing(waited_s=round(started_at - run.arrived_at, 3), ran_s=round(now - started_at, 3))
+def _tools_of(task: Task) -> tuple[str, ...]:
+    """The tools that *task* names; an agent that names none may use all."""
+    return task.tools if task.kind == "agent" else (task.tool or "",)
+
+
+def _state_for(why: WireError | None) -> TaskOutcome:
+    return State.CANCELED if why is not None and why.code == ErrorCode.CANCELED else State.FAILED

@@ -7,16 +7,32 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from pibot_mesh.errors import ProtocolError
-from pibot_mesh.protocol.messages import Control, Event, Output, OutputSet, Result, Task, TaskOutcome, WireError
+from pibot_mesh.protocol.codec import JSON
+from pibot_mesh.protocol.messages import (
+    Control,
+    Event,
+    Output,
+    OutputSet,
+    Result,
+    Task,
+    TaskOutcome,
+    ToolCall,
+    Usage,
+    WireError,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A task in the journal: ``queued`` (nothing done yet), ``running``, or ``ended`` with its result."""
+    """A task in the journal: ``queued`` (nothing done yet), ``running``, or ``ended`` with its result.
+
+    *calls* are those that a running agent has begun so far; one that is under way has ``ok`` None.
+    """
 
     task: Task
     phase: Literal["queued", "running", "ended"]
     result: Result | None = None
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +81,60 @@ class NodeControlled:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """The run of a task's tool is over, in whatever way."""
+    """The run of a task's tool, or of its agent, is over, in whatever way.
+
+    *tool_calls* are an agent's own account of its calls; None: it gave none, and what it told on the way must do.
+    """
 
     task: str
     state: TaskOutcome
     output: Output = Output()
     error: WireError | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class RunTold:
+    """What runs for a task tells of itself: an event of this *type*, with these fields."""
+
+    task: str
+    type: str
+    data: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallBegun:
+    """An agent is about to make the call with this id. Where that changes something, it waits for LetCall."""
+
+    task: str
+    call: str
+    record: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call of an agent is over. *ok* is None where its tool was left behind."""
+
+    task: str
+    call: str
+    ok: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAwaited:
+    """A call of an agent waits for a person."""
+
+    task: str
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAnswered:
+    """A call of an agent does not wait for a person any more."""
+
+    task: str
+    call: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +177,14 @@ class OutputOrdered:
     is_retained: bool = False
 
 
+RunInput: TypeAlias = ToolEnded | RunTold | CallBegun | CallEnded | ApprovalAwaited | ApprovalAnswered
+"""What comes from the run of a task."""
 NodeInput: TypeAlias = (
     TaskArrived
     | TaskMalformed
     | TaskControlled
     | NodeControlled
-    | ToolEnded
+    | RunInput
     | Connected
     | Disconnected
     | MasterSeen
@@ -155,7 +221,7 @@ class SaveStop:
 
 @dataclass(frozen=True, slots=True)
 class StartTool:
-    """Run the task's tool, if it is not later than *by* on the core's clock; answer with ToolEnded.
+    """Run the task's tool, or its agent, if it is not later than *by* on the core's clock; answer with ToolEnded.
 
     The effect may have waited for the journal. A tool that is not run any more answers ``rejected`` (promise 3).
     """
@@ -166,9 +232,36 @@ class StartTool:
 
 @dataclass(frozen=True, slots=True)
 class EndTool:
-    """Tell the task's tool to end; answer with ToolEnded when it did."""
+    """Tell the task's tool, or its agent, to end, and why; answer with ToolEnded when it did."""
 
     task: Task
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetCall:
+    """The call of the task's agent stands in the journal: it may begin."""
+
+    task: str
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class SteerRun:
+    """Tell the task's agent *text* before its next model call."""
+
+    task: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerApproval:
+    """Tell the task's agent what a person said about this one call."""
+
+    task: str
+    call: str
+    is_granted: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +312,15 @@ class Note:
     level: Literal["debug", "info", "warning"] = "warning"
 
 
+AgentOrder: TypeAlias = LetCall | SteerRun | AnswerApproval
+"""What is for the run of an instruction."""
 NodeEffect: TypeAlias = (
     Save
     | Forgotten
     | SaveStop
     | StartTool
     | EndTool
+    | AgentOrder
     | SendEvent
     | SendResult
     | Announce

@@ -23,13 +23,16 @@ from pibot_mesh.hardware.board import Board
 from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, OutputChanged, SensorRead
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.mqtt.link import Link
+from pibot_mesh.node.agent import NodeAgent
 from pibot_mesh.node.core import NodeCore
 from pibot_mesh.node.events import (
     Announce,
+    AnswerApproval,
     Connected,
     Disconnected,
     EndTool,
     HoldOutputs,
+    LetCall,
     MasterSeen,
     NodeControlled,
     NodeEffect,
@@ -42,6 +45,7 @@ from pibot_mesh.node.events import (
     SendResult,
     SetOutput,
     StartTool,
+    SteerRun,
     StopSeen,
     TaskArrived,
     TaskControlled,
@@ -56,6 +60,8 @@ from pibot_mesh.protocol.messages import (
     Cause,
     Control,
     Event,
+    LLMChunk,
+    LLMRequest,
     NodeCard,
     NodeEvent,
     OutputValue,
@@ -103,7 +109,8 @@ class Node(AbstractAsyncContextManager["Node"]):
             SkillLoader(skill_folders_of(settings), self.tools, fits=self._too_much), self._skills_changed, node=self.id
         )
         self._capacity = Capacity(settings.running, settings.queued)
-        self._executor = TaskExecutor(self.tools, self._tool_ended)
+        self._agent = NodeAgent(settings, self.tools, self.board.specs, self._ask_master)
+        self._executor = TaskExecutor(self.tools, self._post, told=self._post, agent=self._agent)
         self._link = Link(
             settings.broker,
             Topics(settings.root),
@@ -113,6 +120,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                 (Kind.TASK_CONTROL, settings.id),
                 (Kind.NODE_CONTROL, settings.id),
                 (Kind.OUTPUT_SET, settings.id),
+                (Kind.LLM_CHUNK, settings.id),
                 (Kind.NODE_STATUS, settings.id),
                 (Kind.MASTER_STATUS, ""),
                 (Kind.STOP, ""),
@@ -168,6 +176,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             stack.callback(self._journal.close)
             stack.push_async_callback(self._link.stop)
             stack.push_async_callback(self._actor.stop)
+            stack.push_async_callback(self._agent.stop)
             stack.push_async_callback(self._executor.stop)
             stack.push_async_callback(self._timers.stop)
             stack.push_async_callback(self._skills.stop)
@@ -185,6 +194,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             tools=self.tools,
             capacity=self._capacity,
             jitter=random.Random(),
+            has_agent=True,
             remembered=self._journal.read(),
             wall=time.time,
         )
@@ -208,7 +218,13 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._link.rejections.add(message.topic if message else "-", "too much waits to be worked off")
 
     def _receive(self, address: Address, message: Message) -> None:
+        if address.kind is Kind.LLM_CHUNK:
+            self._agent.received(address.id, decode(LLMChunk, message.payload))
+            self._link.ack(message)
+            return
         event = self._read(address, message)
+        if isinstance(event, MasterSeen):
+            self._agent.master_seen(event.is_online)
         if self._actor.stuck is not None and isinstance(event, TaskArrived):
             self._refuse_unstored(event.task, self._actor.stuck)
             self._link.ack(message)
@@ -250,10 +266,8 @@ class Node(AbstractAsyncContextManager["Node"]):
 
     def _disconnected(self, reason: str) -> None:
         _log.info("%s: the broker is gone: %s", self.id, reason)
+        self._agent.master_seen(False)
         self._post(Disconnected())
-
-    def _tool_ended(self, ended: NodeInput) -> None:
-        self._post(ended)
 
     # Out: effects to the world
 
@@ -268,10 +282,13 @@ class Node(AbstractAsyncContextManager["Node"]):
         match effect:
             case StartTool(task, by):
                 self._executor.start(task, by)
-            case EndTool(task):
-                self._executor.end(task)
+            case EndTool(task, reason):
+                self._executor.end(task, reason)
+            case LetCall() | SteerRun() | AnswerApproval():
+                self._executor.pass_on(effect)
             case SendEvent(task_id, event):
-                self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task_id)
+                is_delta = event.type in ("message_delta", "tool_update")
+                self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task_id, is_delta=is_delta)
             case SendResult(result):
                 self._link.send(Kind.TASK_RESULT, encode(result), node=self.id, id=result.id, keep=False)
             case Announce():
@@ -285,6 +302,9 @@ class Node(AbstractAsyncContextManager["Node"]):
                 self._set_output(device, order.value, order.for_s, order.id)
             case Note(text, level):
                 _log.log(logging.getLevelName(level.upper()), "%s: %s", self.id, text)
+
+    def _ask_master(self, request: LLMRequest) -> None:
+        self._link.send(Kind.LLM_REQUEST, encode(request), node=self.id, id=request.id, keep=False)
 
     def _refuse_unstored(self, task: Task, why: StoreError) -> None:
         error = WireError(ErrorCode.STORAGE, str(why), retryable=True)
@@ -326,17 +346,18 @@ class Node(AbstractAsyncContextManager["Node"]):
             self.boot,
             __version__,
             labels=self.settings.labels,
-            tools=tuple(tools),
+            tools=tuple(map(self._agent.shown, tools)),
             devices=self.board.specs(),
             capacity=self._capacity,
             simulated=self.settings.simulate,
             health_interval_s=self.settings.health_interval_s,
+            agent=True,
             seq=seq,
         )
 
     def _send_card(self) -> None:
         card = self.card()
-        self._shown = card.tools
+        self._shown = self.tools.specs()
         self._link.send(Kind.NODE_CARD, encode(card), node=self.id)
 
     def _skills_changed(self) -> None:

@@ -12,6 +12,7 @@ from pibot_mesh.node.events import (
     Connected,
     Entry,
     Forgotten,
+    LetCall,
     MasterSeen,
     NodeEffect,
     NodeInput,
@@ -42,6 +43,12 @@ def task(name: str = "t1", tool: str | None = "read", **fields: object) -> Task:
     return Task(**{"id": name, "request": "r1", "kind": "call", "tool": tool, "retry": retry, **fields})  # type: ignore[arg-type]
 
 
+def agent(name: str = "t1", *tools: str, **fields: object) -> Task:
+    """An instruction for which *tools* may be called; all, where none are named."""
+    told = {"id": name, "request": "r1", "kind": "agent", "instruction": "be nice", "tools": tools}
+    return Task(**{**told, **fields})  # type: ignore[arg-type]
+
+
 def registry() -> ToolRegistry:
     return ToolRegistry([Tool(spec, lambda args, context: Output()) for spec in SPECS])
 
@@ -50,7 +57,12 @@ class Play:
     """One node, from one start to the next."""
 
     def __init__(
-        self, remembered: Remembered = Remembered(), *, capacity: Capacity = Capacity(1, 1), boot: str = "b1"
+        self,
+        remembered: Remembered = Remembered(),
+        *,
+        capacity: Capacity = Capacity(1, 1),
+        boot: str = "b1",
+        has_agent: bool = True,
     ) -> None:
         self.now = 100.0
         self.journal = {entry.task.id: entry for entry in remembered.entries}
@@ -59,7 +71,13 @@ class Play:
         self.tools = registry()
         self.refusals: list[tuple[str, str]] = []
         self.core = NodeCore(
-            boot=boot, tools=self.tools, capacity=capacity, jitter=_Even(), remembered=remembered, wall=lambda: 1000.0
+            boot=boot,
+            tools=self.tools,
+            capacity=capacity,
+            jitter=_Even(),
+            has_agent=has_agent,
+            remembered=remembered,
+            wall=lambda: 1000.0,
         )
 
     def start(self) -> list[NodeEffect]:
@@ -116,6 +134,8 @@ class Play:
                     self.is_stopped = is_stopped
                 case StartTool(started):
                     assert self.journal[started.id] == Entry(started, "running")
+                case LetCall(name):
+                    assert any(call.ok is None for call in self.journal[name].calls)
                 case SendResult(result):
                     assert self.journal[result.id].result == result
                 case SendEvent(name, event) if event.type == "task_accepted":

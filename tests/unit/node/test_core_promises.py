@@ -181,18 +181,6 @@ def test_a_restart_with_a_tool_gone_assumes_the_gravest() -> None:
     assert result.tool_calls[0].effect == "actuate"
 
 
-def test_an_agent_task_in_the_journal_lists_no_call_of_its_own() -> None:
-    """From a version that had a model: it ends as unknown all the same."""
-    agent = task(kind="agent", tool=None, instruction="look around")
-    play = Play(Remembered((Entry(agent, "running"),)))
-
-    play.start()
-
-    result = play.journal["t1"].result
-    assert result is not None
-    assert (result.state, result.tool_calls) == (State.UNKNOWN, ())
-
-
 def test_a_finished_task_stays_finished_over_a_restart() -> None:
     """Its result waits for the master, as before."""
     play = Play().online()

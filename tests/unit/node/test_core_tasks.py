@@ -149,8 +149,6 @@ def test_busy_where_the_master_takes_no_results() -> None:
     [
         (task(tool="fly"), ErrorCode.UNKNOWN_TOOL, "this node has no tool named 'fly'"),
         (task(args={"value": 5}), ErrorCode.BAD_ARGUMENTS, "read: value: 5 is not of type 'string'"),
-        (Task("t1", "r1", "agent", instruction="be nice"), ErrorCode.NO_MODEL, "no model"),
-        (Task("t1", "r1", "agent", instruction="be nice", tool="read"), ErrorCode.NO_MODEL, "no model"),
     ],
 )
 def test_a_task_that_cannot_be_done_is_rejected_in_words(refused: Task, code: str, says: str) -> None:

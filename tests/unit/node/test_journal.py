@@ -57,7 +57,11 @@ RESULT = Result(
 
 def test_every_field_survives_the_journal(tmp_path: Path) -> None:
     """Of tasks, results, tombstones and the stop."""
-    entries = (Entry(TASK, "ended", RESULT), Entry(Task("t2", "r1", "call", tool="read"), "queued"))
+    entries = (
+        Entry(TASK, "ended", RESULT),
+        Entry(Task("t2", "r1", "call", tool="read"), "queued"),
+        Entry(Task("t3", "r1", "agent", instruction="look", ask=("press",)), "running", None, RESULT.tool_calls),
+    )
     journal = Journal(tmp_path / "node.sqlite")
     journal.write([*(Save(entry, True) for entry in entries), Forgotten({"t9": 4}), SaveStop(True)])
     journal.write([Forgotten({"t8": 1, "t9": 5})])
