@@ -9,13 +9,15 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pibot_mesh.errors import StoreError
 from pibot_mesh.protocol.codec import from_dict
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M")
+
+Connection: TypeAlias = sqlite3.Connection
 
 
 class Database:
@@ -112,3 +114,25 @@ class Database:
         """Close the file. Nothing is lost by not calling it."""
         self._reader.close()
         self._connection.close()
+
+
+def rows_of_file(path: Path, table: str, query: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]] | None:
+    """The rows of a SELECT on *table* in the file at *path*, which is not changed; somebody may write it meanwhile.
+
+    None where there is no such file, and no rows where it has no such table. Raises StoreError.
+    """
+    try:
+        is_there = path.is_file()
+        # Without a log beside it nobody has the file open, and it can be read where nothing may be written.
+        is_open = path.with_name(f"{path.name}-wal").exists()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    if not is_there:
+        return None
+    uri = f"{path.absolute().as_uri()}?{'mode=ro' if is_open else 'immutable=1'}"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            has_table = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchall()
+            return connection.execute(query, tuple(values)).fetchall() if has_table else []
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
