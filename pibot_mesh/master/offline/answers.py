@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pibot_mesh.errors import ErrorCode
-from pibot_mesh.master.offline.planning import MASTER
+from pibot_mesh.master.offline.referents import MASTER
 from pibot_mesh.master.offline.sentences import FALLBACK, Language
 from pibot_mesh.master.offline.text import key
 from pibot_mesh.protocol.codec import JSON

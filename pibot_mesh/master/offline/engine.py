@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pibot_mesh.errors import ErrorCode
+from pibot_mesh.master.events import Exchange
 from pibot_mesh.master.offline.answers import Answer
 from pibot_mesh.master.offline.clauses import MAX_PIECES, Clauses, NotUnderstood, TooMany
 from pibot_mesh.master.offline.planning import ACTING, Planner
@@ -59,18 +60,26 @@ class OfflineEngine:
         return tuple(self._languages)
 
     def plan(
-        self, text: str, cards: Mapping[str, NodeCard], *, node: str | None = None, known: Collection[str] = ()
+        self,
+        text: str,
+        cards: Mapping[str, NodeCard],
+        *,
+        node: str | None = None,
+        known: Collection[str] = (),
+        conversation: Sequence[Exchange] = (),
     ) -> Plan | Refusal:
         """The plan for *text* on the online nodes' *cards*, or why there is none.
 
         *node* pins everything to one node. *known* are ids of nodes that exist, online or not, so that it can be said
-        that one is offline. Takes time in proportion to the text, whatever it holds, and never raises for a text.
+        that one is offline. "It" and "there" are looked for in *conversation*, the oldest first, where the text itself
+        names nothing; without any they are refused. Takes time in proportion to the text, whatever it holds, and never
+        raises for a text.
         """
         self._refresh(cards, known)
         plain = normalise(text)
         strange: list[_Strange] = []
         for language in self._by_script(plain):
-            outcome = self._plan_in(language, plain, node)
+            outcome = self._plan_in(language, plain, node, conversation)
             if not isinstance(outcome, _Strange):
                 return outcome
             strange.append(outcome)
@@ -85,7 +94,9 @@ class OfflineEngine:
         known = self._languages.get(language, self._languages[FALLBACK])
         return examples(known, Vocabulary(known, cards) if cards else None)
 
-    def _plan_in(self, language: Language, text: str, node: str | None) -> Plan | Refusal | _Strange:
+    def _plan_in(
+        self, language: Language, text: str, node: str | None, conversation: Sequence[Exchange]
+    ) -> Plan | Refusal | _Strange:
         vocabulary = self._vocabulary(language)
         refusals, clauses = Refusals(vocabulary), Clauses(vocabulary)
         if len(text) > MAX_TEXT:
@@ -97,7 +108,7 @@ class OfflineEngine:
         if isinstance(found, NotUnderstood):
             return _Strange(refusals, found.text, negation)
         try:
-            plan = Planner(vocabulary, self._cards, refusals, node).plan(found)
+            plan = Planner(vocabulary, self._cards, refusals, node, conversation).plan(found)
         except Refused as refused:
             return refused.refusal
         if any(step.tool == ACTING for step in plan.steps):

@@ -23,11 +23,16 @@ _ONCE: Final = ("thing", "state", "value", "limit", "op")
 
 Where = tuple[Place, ...]
 """Places that hold at once: "in the kitchen on worker-1"."""
+THERE: Final = Place("", "")
+"""Stands for wherever the request before was about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that a verb is about, as far as it was said. *of* stands before the thing, *places* after it."""
+    """One thing that a verb is about, as far as it was said. *of* stands before the thing, *places* after it.
+
+    *is_it*: it is what was named before.
+    """
 
     text: str
     thing: Thing | None = None
@@ -46,6 +51,16 @@ class Item:
     def has_noun(self) -> bool:
         """Whether it says what is meant."""
         return self.thing is not None or self.is_it or self.is_everything
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it says what an output is to be."""
+        return self.state is not None or self.value is not None
+
+    @property
+    def is_state_alone(self) -> bool:
+        """Whether it says no more than that: "off again for ten minutes"."""
+        return self.has_state and not (self.has_noun or self.where or self.is_everywhere)
 
     @property
     def where(self) -> Where:
@@ -69,7 +84,10 @@ class Run:
 
 @dataclass(slots=True)
 class Group:
-    """One verb with its things. *premise* is the condition that it depends on; *is_else* where that must not hold."""
+    """One verb with its things. *premise* is the condition that it depends on; *is_else* where that must not hold.
+
+    *goes_on*: it continues the request before, as "and the humidity?" does.
+    """
 
     intent: str
     text: str
@@ -77,6 +95,7 @@ class Group:
     sentence: int
     items: list[Item] = field(default_factory=list)
     scope: Where = ()
+    goes_on: bool = False
     premise: Premise | None = None
     is_else: bool = False
     stage: int = 0
@@ -121,20 +140,25 @@ class Gatherer:
                     scope = (clause.sentence, item.where)
                     continue
                 parts.append(self._first(clause, item, scope))
-            elif clause.link in ("then", "else"):
+            elif clause.link in ("then", "else") and not _is_completed_by(last, clause, item):
                 parts.append(self._next(clause, item, last))
             else:
                 self._add(parts, last, clause, item)
+        if parts and isinstance(parts[0], Group) and parts[0].link in ("and", "then"):
+            parts[0].goes_on = True
         return parts
 
     def _group(self, clause: Clause, intent: str, item: Item, scope: tuple[int, Where]) -> Group:
         said = self._places(clause.slots.get("scope", ()), clause)
         around = scope[1] if scope[0] == clause.sentence else ()
-        return Group(intent, clause.text, clause.link, clause.sentence, [item], (*around, *said))
+        goes_on = "follows" in clause.slots
+        return Group(intent, clause.text, clause.link, clause.sentence, [item], (*around, *said), goes_on)
 
     def _first(self, clause: Clause, item: Item, scope: tuple[int, Where]) -> Group:
-        """A clause without a verb that stands alone: "everything off", "the temperature on worker-2"."""
-        if item.has_noun and (item.state or item.value is not None):
+        """A clause without a verb that stands alone: "everything off", "off again", "the temperature on worker-2"."""
+        if item.is_state_alone:
+            item = replace(item, is_it=True)
+        if item.has_noun and item.has_state:
             return self._group(clause, "SetOutput", item, scope)
         if item.thing and item.for_s is None and self._is_read_only(item.thing):
             return self._group(clause, "Read", item, scope)
@@ -145,12 +169,14 @@ class Gatherer:
         return bool(thing.measures or devices) and all(device.spec.direction != "out" for device in devices)
 
     def _next(self, clause: Clause, item: Item, last: Group) -> Group:
-        """The same verb again, later or otherwise: "turn on the fan, then the lamp"."""
+        """The same verb again, later or otherwise: "turn on the fan, then the lamp", "then off"."""
+        if last.intent == "SetOutput" and item.is_state_alone:
+            item = replace(item, is_it=True)
         if not item.has_noun and not item.where:
             raise Refused(self._refusals.not_understood(clause.text))
         before = last.items[-1]
-        if last.intent == "SetOutput" and item.state is None and item.value is None:
-            first = next((said for said in last.items if said.state or said.value is not None), before)
+        if last.intent == "SetOutput" and not item.has_state:
+            first = next((said for said in last.items if said.has_state), before)
             item = replace(item, state=first.state, value=first.value)
         if not item.has_noun and last.intent in ("SetOutput", "Read"):
             item = _with_noun_of(before, item)
@@ -158,7 +184,7 @@ class Gatherer:
 
     def _add(self, parts: list[Group | Premise], last: Group, clause: Clause, item: Item) -> None:
         is_place = bool(item.where or item.is_everywhere) and not item.has_noun
-        sets = item.state is not None or item.value is not None
+        sets = item.has_state
         if last.intent == "Read" and sets and item.has_noun:
             parts.append(self._first(clause, item, (clause.sentence, last.scope)))
         elif last.intent in ("NodeStatus", "List") and is_place and not sets:
@@ -201,7 +227,10 @@ class Gatherer:
             is_everywhere="everywhere" in slots,
             is_implied="implied" in slots,
             of=self._places(slots.get("of", ()), clause),
-            places=self._places((*slots.get("place", ()), *slots.get("also", ())), clause),
+            places=(
+                *self._places((*slots.get("place", ()), *slots.get("also", ())), clause),
+                *((THERE,) if "there" in slots else ()),
+            ),
             state=_state(slots),
             value=-abs(value) if value is not None and "minus" in slots else value,
             for_s=_duration(slots),
@@ -225,6 +254,12 @@ class Gatherer:
 
 def _with_noun_of(before: Item, item: Item) -> Item:
     return replace(item, thing=before.thing, is_it=before.is_it, is_everything=before.is_everything)
+
+
+def _is_completed_by(last: Group, clause: Clause, item: Item) -> bool:
+    """Whether *item* is the state that *last* still lacks, and no order after it: 把灯再打开."""
+    lacks_state = last.intent == "SetOutput" and not any(said.has_state for said in last.items)
+    return lacks_state and item.is_state_alone and clause.link == "then"
 
 
 def _is_followed(clauses: Sequence[Clause], index: int) -> bool:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from pibot_mesh.errors import ErrorCode
+from pibot_mesh.master.events import Exchange
 from pibot_mesh.master.offline.clauses import Clause
-from pibot_mesh.master.offline.groups import Gatherer, Group, Item, Premise, Run, Where, completed, runs
+from pibot_mesh.master.offline.finding import Finder
+from pibot_mesh.master.offline.groups import Gatherer, Group, Item, Premise, Run, completed, runs
+from pibot_mesh.master.offline.referents import MASTER, Referents, only_measure
 from pibot_mesh.master.offline.refusals import Refusals, Refused
 from pibot_mesh.master.offline.text import key
-from pibot_mesh.master.offline.vocabulary import MEASURE, Device, Place, Thing, Vocabulary, select
+from pibot_mesh.master.offline.vocabulary import Device, Place, Vocabulary
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import Condition, NodeCard, Plan, Step
 
-MASTER: Final = "master"
 MAX_STEPS: Final = 100
 MAX_FOR_S: Final = 7 * 24 * 3600.0
 ACTING: Final = "output_set"
@@ -44,27 +46,24 @@ class _Made:
         return self.step.node, self.step.args.get("device")
 
 
-@dataclass(slots=True)
-class _Readings:
-    """What "it" can be: the last reading, and the last of each measure; *devices* are the outputs last named."""
-
-    last: str | None = None
-    by_measure: dict[str, str] = field(default_factory=dict)
-    devices: tuple[Device, ...] = ()
-
-
 class Planner:
-    """Makes the plan of one text. *pin* is the node that everything is meant on."""
+    """Makes the plan of one text that goes on from *conversation*. *pin* is the node that everything is meant on."""
 
     def __init__(
-        self, vocabulary: Vocabulary, cards: Mapping[str, NodeCard], refusals: Refusals, pin: str | None = None
+        self,
+        vocabulary: Vocabulary,
+        cards: Mapping[str, NodeCard],
+        refusals: Refusals,
+        pin: str | None = None,
+        conversation: Sequence[Exchange] = (),
     ) -> None:
         self._vocabulary = vocabulary
         self._cards = cards
         self._refusals = refusals
         self._pin = Place(pin, key(pin), pin, pin in cards) if pin is not None else None
         self._made: list[_Made] = []
-        self._readings = _Readings()
+        self._referents = Referents(vocabulary, refusals, self._pin, conversation)
+        self._finder = Finder(vocabulary, cards, refusals, self._referents)
         self._refs: dict[int, str] = {}
 
     def plan(self, clauses: Sequence[Clause]) -> Plan:
@@ -144,25 +143,32 @@ class Planner:
         item = premise.item
         unknown = self._refusals.refused(ErrorCode.AMBIGUOUS, "no_reading", clause=premise.text)
         if not item.has_noun or item.is_it:
-            if self._readings.last is None or item.where:
+            reading = None if item.where else self._referents.reading or self._read_again(premise)
+            if reading is None:
                 raise unknown
-            return self._readings.last
+            return reading
         if item.is_many or item.thing is None:
             raise unknown
         try:
-            [device] = self._devices(Run(item, (item.where,) if item.where else ()), premise.scope, "Read")
+            devices = self._finder.devices(Run(item, (item.where,) if item.where else ()), premise.scope, "Read")
         except Refused as refused:
-            known = next((self._readings.by_measure.get(measure) for measure in item.thing.measures), None)
+            known = next((self._referents.by_measure.get(measure) for measure in item.thing.measures), None)
             if refused.refusal.code is not ErrorCode.AMBIGUOUS or known is None:
                 raise
             return known
-        measure = _only_measure(device, item)
-        if measure is None:
+        measure = only_measure(devices[0], item.thing.measure_of(devices[0]))
+        if measure is None or len(devices) > 1:
             raise unknown
+        return self._add_reading(devices[0], measure, premise)
+
+    def _read_again(self, premise: Premise) -> str | None:
+        """The reference to what the conversation has read last, read anew; None where there is nothing of the kind."""
+        last = self._referents.last_reading()
+        return self._add_reading(*last, premise) if last is not None else None
+
+    def _add_reading(self, device: Device, measure: str, premise: Premise) -> str:
         step = self._add(device.node, "sensor_read", {"device": device.spec.id, "measure": measure}, premise.stage)
-        ref = f"{step.id}.values.{measure}"
-        self._readings.last = self._readings.by_measure[measure] = ref
-        return ref
+        return self._referents.note_reading(step.id, measure)
 
     # --- Steps ---
 
@@ -173,14 +179,14 @@ class Planner:
             case "Read":
                 self._read(group)
             case "NodeStatus":
-                for node in self._nodes(group):
+                for node in self._finder.nodes(group):
                     self._add_for(group, node, "system_status", {})
             case "MeshStatus" if self._pin is not None and self._pin.node is not None:
                 self._add_for(group, self._pin.node, "system_status", {})
             case "MeshStatus":
                 self._add_for(group, MASTER, "mesh_status", {})
             case "List":
-                for args in [{"node": node} for node in self._nodes(group)] or [{}]:
+                for args in [{"node": node} for node in self._finder.nodes(group)] or [{}]:
                     self._add_for(group, MASTER, "mesh_list", args)
             case _:
                 self._add_for(group, MASTER, "help", {"language": self._vocabulary.language.code})
@@ -188,11 +194,11 @@ class Planner:
     def _set(self, group: Group) -> None:
         meant: list[Device] = []
         for run in self._runs(group, completed(group.items)):
-            devices = self._devices(run, group.scope, group.intent)
+            devices = self._finder.devices(run, group.scope, group.intent)
             for device in devices:
                 self._add_for(group, device.node, ACTING, self._set_args(device, run.item))
             meant += devices
-        self._readings.devices = tuple(meant)
+        self._referents.name(meant)
 
     def _set_args(self, device: Device, item: Item) -> dict[str, JSON]:
         args: dict[str, JSON] = {"device": device.spec.id}
@@ -224,8 +230,8 @@ class Planner:
     def _read(self, group: Group) -> None:
         outputs: list[Device] = []
         for run in self._runs(group, group.items):
-            devices = self._devices(run, group.scope, group.intent)
-            self._readings.last = None
+            devices = self._finder.devices(run, group.scope, group.intent)
+            self._referents.reading = None
             is_general = run.item.is_everything or bool(run.item.thing and "sensor" in run.item.thing.directions)
             whole = self._whole_nodes(devices) if is_general and run.item.is_many else []
             for node in whole:
@@ -234,7 +240,7 @@ class Planner:
                 if device.node not in whole:
                     self._read_one(group, device, run.item, is_only=len(devices) == 1)
             outputs += [device for device in devices if device.spec.direction == "out"]
-        self._readings.devices = tuple(outputs)
+        self._referents.name(outputs)
 
     def _whole_nodes(self, devices: Sequence[Device]) -> list[str]:
         """The nodes of *devices* all of whose sensors are among them."""
@@ -250,12 +256,14 @@ class Planner:
             return
         args: dict[str, JSON] = {"device": device.spec.id}
         named = item.thing.measure_of(device) if item.thing else None
+        if item.is_it:
+            named = self._referents.measure_of(device)
         if named is not None:
             args["measure"] = named
         step = self._add_for(group, device.node, "sensor_read", args)
-        measure = _only_measure(device, item)
+        measure = only_measure(device, named)
         if is_only and measure is not None:
-            self._readings.last = self._readings.by_measure[measure] = f"{step.id}.values.{measure}"
+            self._referents.note_reading(step.id, measure)
 
     def _add_for(self, group: Group, node: str, tool: str, args: Mapping[str, JSON]) -> Step:
         for made in reversed(self._made):
@@ -291,93 +299,14 @@ class Planner:
         after = [other.step.id for other in before if other.stage < made.stage or _clash(other, made)]
         return replace(made.step, after=tuple(after))
 
-    # --- Devices and nodes ---
-
     def _runs(self, group: Group, items: Sequence[Item]) -> list[Run]:
         found = runs(items)
         if not found:
             raise self._refusals.refused(ErrorCode.NOT_UNDERSTOOD, "no_thing", clause=group.text)
-        return found
-
-    def _devices(self, run: Run, scope: Where, intent: str) -> list[Device]:
-        """The devices that *run* means. Raises Refused where there are none, or several where one is meant."""
-        if run.item.is_it:
-            if not self._readings.devices or run.wheres:
-                raise self._refusals.refused(ErrorCode.NOT_UNDERSTOOD, "no_thing", clause=run.item.text)
-            return list(self._readings.devices)
-        if run.item.is_implied and run.item.thing and not run.wheres:
-            said = [device for device in self._readings.devices if run.item.thing.fits(device)]
-            if said:
-                return said
-        around = (*scope, *([self._pin] if self._pin is not None else []))
-        own = [(*where, *around) for where in run.wheres]
-        if not own and run.carried and not run.item.is_everywhere:
-            carried = [(*where, *around) for where in run.carried]
-            self._check_online(carried)
-            if all(self._select(run.item, where, intent) for where in carried):
-                own = carried
-        self._check_online([*own, around])
-        found: list[Device] = []
-        for where in own or [around]:
-            found += self._at(run.item, where, intent)
-        return list(dict.fromkeys(found))
-
-    def _at(self, item: Item, where: Where, intent: str) -> list[Device]:
-        devices = self._select(item, where, intent)
-        said = item.thing.text if item.thing else item.text
-        if not devices:
-            here = select(self._vocabulary, _ANYTHING, [where] if where else [])
-            unfit = self._fitting(item, where)
-            if intent == "SetOutput" and unfit:
-                name, node = self._vocabulary.name(unfit[0].spec), unfit[0].node
-                raise self._refusals.refused(ErrorCode.BAD_ARGUMENTS, "not_output", device=name, node=node)
-            if self._pin is not None and len(where) > 1 and not here:
-                places = self._vocabulary.language.all_of([place.text for place in where[:-1]])
-                raise self._refusals.refused(ErrorCode.NOT_UNDERSTOOD, "pinned", node=self._pin.text, place=places)
-            raise self._refusals.missing(said, where, here)
-        if len(devices) > 1 and not item.is_many:
-            raise self._refusals.ambiguous(said, devices)
-        return devices
-
-    def _select(self, item: Item, where: Where, intent: str) -> list[Device]:
-        wanted = "out" if intent == "SetOutput" else "sensor" if item.is_everything else None
-        return [device for device in self._fitting(item, where) if wanted in (None, device.spec.direction)]
-
-    def _fitting(self, item: Item, where: Where) -> list[Device]:
-        thing = _ANYTHING if item.thing is None else item.thing
-        return select(self._vocabulary, thing, [where] if where else [], is_all=item.is_many)
-
-    def _check_online(self, wheres: Sequence[Where]) -> None:
-        for where in wheres:
-            for place in where:
-                if not place.is_online:
-                    raise self._refusals.refused(ErrorCode.OFFLINE, "offline", node=place.text)
-
-    def _nodes(self, group: Group) -> list[str]:
-        """The nodes that a status or list is about; none where no place was said."""
-        wheres = [item.where for item in group.items if item.where]
-        self._check_online(wheres)
-        pin = self._pin.node if self._pin is not None else None
-        nodes: list[str] = []
-        for where in wheres:
-            for place in where:
-                nodes += self._vocabulary.nodes_at(place, self._cards)
-        if pin is None:
-            return list(dict.fromkeys(nodes))
-        if wheres and pin not in nodes:
-            places = self._vocabulary.language.all_of([place.text for where in wheres for place in where])
-            raise self._refusals.refused(ErrorCode.NOT_UNDERSTOOD, "pinned", node=pin, place=places)
-        return [pin]
-
-
-_ANYTHING: Final = Thing("", directions=frozenset({"in", "out", "sensor"}), is_many=True)
-
-
-def _only_measure(device: Device, item: Item) -> str | None:
-    """The one measure of *device* that is meant, fit to be referred to; None where it has several."""
-    named = item.thing.measure_of(device) if item.thing else None
-    measures = [named] if named else list(device.spec.measures)
-    return measures[0] if len(measures) == 1 and MEASURE.fullmatch(measures[0]) else None
+        if not group.goes_on or group.intent != "Read":
+            return found
+        there = self._referents.places()
+        return [run if run.carried or run.item.is_many else replace(run, carried=there) for run in found]
 
 
 def _clash(one: _Made, other: _Made) -> bool:

@@ -82,6 +82,11 @@ class Refusals:
         listed = self._language.responses["comma"].join(names)
         return self.refused(ErrorCode.NOT_UNDERSTOOD, response, thing=thing, place=where, names=listed)
 
+    def not_output(self, device: Device) -> Refused:
+        """*device* cannot be switched."""
+        name = self._vocabulary.name(device.spec)
+        return self.refused(ErrorCode.BAD_ARGUMENTS, "not_output", device=name, node=device.node)
+
     def place(self, place: Place) -> str:
         """``on worker-1``, ``in kitchen``."""
         return self._language.say("at_place" if place.node else "in_place", place=place.text)

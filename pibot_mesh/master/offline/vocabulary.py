@@ -77,6 +77,7 @@ class Vocabulary:
         self.language = language
         self.nodes = tuple(cards)
         self.devices = tuple(_devices(cards))
+        self._by_id = {(device.node, device.spec.id): device for device in self.devices}
         self._rooms = frozenset(device.room for device in self.devices if device.room)
         self.things = self._all_things()
         self.places = self._all_places(cards, known)
@@ -107,6 +108,10 @@ class Vocabulary:
             ),
             "rest": WildcardSlotList("rest"),
         }
+
+    def device(self, node: str, device: str) -> Device | None:
+        """The device with this id on this node, where the node is online and has it."""
+        return self._by_id.get((node, device))
 
     def is_at(self, device: Device, place: Place) -> bool:
         """Whether *device* is at *place*.
