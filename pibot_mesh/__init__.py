@@ -12,7 +12,13 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from pibot_mesh.client import Client as Client
     from pibot_mesh.errors import MeshError as MeshError
+    from pibot_mesh.master.planning.task_planner import TaskPlanner as TaskPlanner
     from pibot_mesh.master.service import Master as Master
+    from pibot_mesh.master.worker_pool import (
+        WorkerPool as WorkerPool,
+        create_default_worker_pool as create_default_worker_pool,
+    )
+    from pibot_mesh.node.executor import TaskExecutor as TaskExecutor
     from pibot_mesh.node.service import Node as Node
 
 _HOMES = {
@@ -20,9 +26,23 @@ _HOMES = {
     "Master": "pibot_mesh.master.service",
     "MeshError": "pibot_mesh.errors",
     "Node": "pibot_mesh.node.service",
+    "TaskExecutor": "pibot_mesh.node.executor",
+    "TaskPlanner": "pibot_mesh.master.planning.task_planner",
+    "WorkerPool": "pibot_mesh.master.worker_pool",
+    "create_default_worker_pool": "pibot_mesh.master.worker_pool",
 }
 
-__all__ = ["Client", "Master", "MeshError", "Node", "__version__"]
+__all__ = [
+    "Client",
+    "Master",
+    "MeshError",
+    "Node",
+    "TaskExecutor",
+    "TaskPlanner",
+    "WorkerPool",
+    "__version__",
+    "create_default_worker_pool",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from referencing import Registry
 
 from pibot_mesh.agent.tools import schema_violations
 from pibot_mesh.errors import PlanError
-from pibot_mesh.master.pool import MASTER, carries, find_tool
+from pibot_mesh.master.pool import MASTER, carries, find_tool, missing_tools
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import REF_PATTERN, Condition, NodeCard, Plan, Step, ToolSpec
 
@@ -29,20 +29,25 @@ _NO_OTHER_SCHEMAS: Registry[Any] = Registry()
 """Nothing that a schema refers to is fetched from anywhere."""
 
 
-def check_plan(plan: Plan, cards: Mapping[str, NodeCard], *, pin: str | None = None) -> None:
+def check_plan(
+    plan: Plan, cards: Mapping[str, NodeCard], *, pin: str | None = None, others: Collection[str] = ()
+) -> None:
     """Whether *plan* fits the live *cards* (the master's own included). Raises PlanError with every violation.
 
     Checked: step ids are unique; references have their form; a step waits only for, and refers only to, steps before
-    it; the node is there, and is *pin* (or the master) where a request is for one node only; the tool exists; the
-    arguments that are known already fit its schema.
+    it; the node is there, and is *pin* (or the master) where a request is for one node only; the tool exists, and the
+    arguments that are known already fit its schema; an agent step's node takes agent tasks and has the tools that the
+    agent may call. For a step without a node, one that fits must be there. *others* are steps before these that are
+    known to be there, and are not looked at.
     """
     problems: list[str] = []
     earlier: set[str] = set()
+    known = set(others)
     for step in plan.steps:
         found = [] if step.id not in earlier else ["its id stands twice"]
         wrong = sorted(ref for ref in references(dict(step.args)) if not re.fullmatch(REF_PATTERN, ref))
         found += [f"{ref!r} is no reference such as s1.value" for ref in wrong]
-        for needed in sorted(needs(step) - earlier):
+        for needed in sorted(needs(step) - earlier - known):
             found.append(f"it needs {needed}, which is no step before it")
         if pin is not None and step.node not in (pin, MASTER):
             found.append(f"it is for {step.node or 'any node'}, and the request for {pin} only")
@@ -56,15 +61,25 @@ def check_plan(plan: Plan, cards: Mapping[str, NodeCard], *, pin: str | None = N
 def _fit_problems(step: Step, cards: Mapping[str, NodeCard]) -> list[str]:
     if step.node is not None and step.node not in cards:
         return [f"there is no node {step.node!r} online (online: {', '.join(cards) or 'none'})"]
-    if step.kind == "agent" or step.tool is None:
-        return []
     candidates = [cards[step.node]] if step.node else _who_carry(step.labels, cards)
+    where = step.node or "any node" + (f" labelled {', '.join(step.labels)}" if step.labels else "")
+    if step.kind == "agent":
+        return _agent_problems(step, candidates, where)
+    assert step.tool is not None, "a call has one"
     tools = [tool for card in candidates if (tool := find_tool(card, step.tool)) is not None]
     if not tools:
-        where = step.node or "any node" + (f" labelled {', '.join(step.labels)}" if step.labels else "")
         return [f"there is no tool {step.tool!r} on {where}"]
     verdicts = [argument_problems(tool, step.args) for tool in tools]
     return min(verdicts, key=len)
+
+
+def _agent_problems(step: Step, candidates: Collection[NodeCard], where: str) -> list[str]:
+    """Why none of *candidates* can do an agent step: those that come nearest lack the fewest tools."""
+    agents = [card for card in candidates if card.agent]
+    if not agents:
+        return [f"an instruction cannot be given to {where}: no agent is there, only tools"]
+    missing = min((missing_tools(card, step.tools) for card in agents), key=len)
+    return [f"there is no tool {name!r} for the agent on {where}" for name in missing]
 
 
 def _who_carry(labels: Collection[str], cards: Mapping[str, NodeCard]) -> list[NodeCard]:
@@ -175,7 +190,10 @@ def _say(value: JSON) -> str:
 
 
 def _say_condition(condition: Condition | None) -> str:
-    if condition is None:
-        return ""
+    return "" if condition is None else f", if {condition_words(condition)}"
+
+
+def condition_words(condition: Condition) -> str:
+    """``s1.values.temperature above 28``."""
     value = condition.text if condition.value is None else f"{condition.value:g}"
-    return f", if {condition.ref} {condition.op.replace('_', ' ')} {value}"
+    return f"{condition.ref} {condition.op.replace('_', ' ')} {value}"

@@ -89,15 +89,24 @@ class Pool:
             return None
         return find_tool(member.card, name)
 
-    def choose(self, tool: str | None, labels: Collection[str], *, avoid: str = "") -> str | None:
-        """The node with the least to do, for its size, among those that have *tool* and all *labels*.
+    def choose(
+        self,
+        tool: str | None,
+        labels: Collection[str],
+        *,
+        avoid: str = "",
+        tools: Collection[str] = (),
+        is_agent: bool = False,
+    ) -> str | None:
+        """The node with the least to do, for its size, among those that have *tool*, all *tools* and all *labels*.
 
-        *avoid* is taken only where there is no other.
+        With *is_agent*, only one that takes agent tasks. *avoid* is taken only where there is no other.
         """
+        wanted = [*tools, *([tool] if tool is not None else [])]
         fit = [
             (node == avoid, len(self._members[node].open_tasks) / card.capacity.running, node)
             for node, card in self.online().items()
-            if carries(card, labels) and (tool is None or find_tool(card, tool) is not None)
+            if carries(card, labels) and can(card, wanted, is_agent=is_agent)
         ]
         return min(fit)[2] if fit else None
 
@@ -110,3 +119,14 @@ def carries(card: NodeCard, labels: Collection[str]) -> bool:
 def find_tool(card: NodeCard, name: str) -> ToolSpec | None:
     """The tool *name* on *card*, or None."""
     return next((tool for tool in card.tools if tool.name == name), None)
+
+
+def can(card: NodeCard, tools: Collection[str], *, is_agent: bool = False) -> bool:
+    """Whether all *tools* are on *card*; with *is_agent*, whether it takes agent tasks as well."""
+    return (card.agent or not is_agent) and not missing_tools(card, tools)
+
+
+def missing_tools(card: NodeCard, tools: Collection[str]) -> list[str]:
+    """Those of *tools* that are not on *card*, in their order."""
+    there = {tool.name for tool in card.tools}
+    return [name for name in tools if name not in there]

@@ -14,6 +14,7 @@ NUMBER = {"type": "object", "properties": {"value": {"type": "number"}}, "requir
 CARDS = {
     "n1": NodeCard("n1", "b", "1", labels=("attic",), tools=(ToolSpec("read"), ToolSpec("set", parameters=NUMBER))),
     "n2": NodeCard("n2", "b", "1", tools=(ToolSpec("set"), ToolSpec("dance"))),
+    "n3": NodeCard("n3", "b", "1", labels=("cellar",), tools=(ToolSpec("read"), ToolSpec("sing")), agent=True),
     MASTER: NodeCard(MASTER, "b", "1", tools=(ToolSpec("mesh_status"),)),
 }
 
@@ -34,6 +35,8 @@ def problems(*steps: Step) -> tuple[str, ...]:
         [Step("s1", tool="mesh_status", node=MASTER)],
         [Step("s1", tool="read", labels=("attic", "n1"))],
         [Step("s1", "agent", instruction="look around")],
+        [Step("s1", "agent", node="n3", instruction="look around", tools=("read",))],
+        [Step("s1", "agent", instruction="look around", tools=("read", "sing"), labels=("cellar",))],
         [Step("s1", tool="set", args={"value": "any node may take it: n2's schema does"})],
     ],
 )
@@ -45,11 +48,27 @@ def test_a_plan_that_fits_passes(steps: list[Step]) -> None:
 @pytest.mark.parametrize(
     ("steps", "problem"),
     [
-        ([Step("s1", tool="read", node="n9")], "step s1: there is no node 'n9' online (online: n1, n2, master)"),
+        ([Step("s1", tool="read", node="n9")], "step s1: there is no node 'n9' online (online: n1, n2, n3, master)"),
         ([Step("s1", tool="fly", node="n1")], "step s1: there is no tool 'fly' on n1"),
         ([Step("s1", tool="fly")], "step s1: there is no tool 'fly' on any node"),
         ([Step("s1", tool="dance", labels=("attic",))], "step s1: there is no tool 'dance' on any node labelled attic"),
         ([Step("s1", tool="mesh_status")], "step s1: there is no tool 'mesh_status' on any node"),
+        (
+            [Step("s1", "agent", node="n1", instruction="look")],
+            "step s1: an instruction cannot be given to n1: no agent is there, only tools",
+        ),
+        (
+            [Step("s1", "agent", labels=("attic",), instruction="look")],
+            "step s1: an instruction cannot be given to any node labelled attic: no agent is there, only tools",
+        ),
+        (
+            [Step("s1", "agent", node=MASTER, instruction="look")],
+            "step s1: an instruction cannot be given to master: no agent is there, only tools",
+        ),
+        (
+            [Step("s1", "agent", instruction="dance", tools=("read", "dance"))],
+            "step s1: there is no tool 'dance' for the agent on any node",
+        ),
         ([Step("s1", tool="set", node="n1")], "step s1: 'value' is a required property"),
         (
             [Step("s1", tool="set", node="n1", args={"value": "x"})],
@@ -68,10 +87,29 @@ def test_a_plan_that_does_not_fit_is_refused_in_words(steps: list[Step], problem
     assert problems(*steps) == (problem,)
 
 
+def test_steps_that_are_known_besides_are_not_missed() -> None:
+    """Those that were done already, or that could not be read."""
+    check_plan(Plan("llm", (Step("s2", tool="read", node="n1", after=("s1",)),)), CARDS, others=["s1"])
+
+
+def test_of_several_agents_that_lack_tools_the_nearest_is_judged() -> None:
+    """All that it lacks is named."""
+    cards = {**CARDS, "n4": NodeCard("n4", "b", "1", tools=(), agent=True)}
+    step = Step("s1", "agent", instruction="sing", tools=("read", "sing", "fly", "swim"))
+
+    with pytest.raises(PlanError) as caught:
+        check_plan(Plan("llm", (step,)), cards)
+
+    assert caught.value.problems == (
+        "step s1: there is no tool 'fly' for the agent on any node",
+        "step s1: there is no tool 'swim' for the agent on any node",
+    )
+
+
 def test_every_violation_is_named() -> None:
     """Not only the first."""
     assert problems(Step("s1", tool="read", node="n9"), Step("s1", tool="fly", node="n1")) == (
-        "step s1: there is no node 'n9' online (online: n1, n2, master)",
+        "step s1: there is no node 'n9' online (online: n1, n2, n3, master)",
         "step s1: its id stands twice",
         "step s1: there is no tool 'fly' on n1",
     )

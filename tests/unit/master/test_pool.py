@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pibot_mesh.master.pool import Pool
 from pibot_mesh.protocol.messages import NodeCard
 from tests.unit.master.play import card
@@ -60,6 +62,22 @@ def test_only_a_node_that_can_is_chosen() -> None:
     assert there.choose(None, ("n2", "N2")) == "n2"
     assert there.choose("read", ("N1", "N2")) is None
     assert there.choose("fly", ()) is None
+
+
+def test_an_instruction_goes_to_an_agent_that_has_all_its_tools() -> None:
+    """The least busy of those; one that takes calls only is none."""
+    there = pool("n1", "n2", "n3")
+    for node, labels in (("n1", ("N1",)), ("n2", ("attic",)), ("n3", ("attic",))):
+        there[node].card = replace(card(node, labels=labels), agent=node != "n1")
+    there["n2"].open_tasks["t1"] = None
+
+    assert there.choose(None, (), is_agent=True) == "n3"
+    assert there.choose(None, (), tools=("read", "set"), is_agent=True) == "n3"
+    assert there.choose(None, ("attic", "n2"), tools=("read",), is_agent=True) == "n2"
+    assert there.choose(None, (), tools=("read", "fly"), is_agent=True) is None
+    assert there.choose("read", (), tools=("set",)) == "n1"
+    assert there.choose("fly", (), tools=("set",)) is None
+    assert there.choose(None, ("N1",), is_agent=True) is None
 
 
 def test_a_node_to_avoid_is_taken_only_where_there_is_no_other() -> None:
