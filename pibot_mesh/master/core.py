@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias, assert_never
 
-from pibot_mesh.errors import ErrorCode, PlanError, ProtocolError
+from pibot_mesh.agent.events import add_usage
+from pibot_mesh.errors import ErrorCode, PlanError, ToolError
 from pibot_mesh.master.events import (
     Announce,
+    AnswerWritten,
     CardSeen,
     Connected,
+    CountUsage,
+    Delegated,
     Disconnected,
     HealthSeen,
     MakePlan,
     MasterEffect,
     MasterInput,
+    ModelUsed,
     NodeSeen,
     Note,
     Origin,
@@ -45,14 +50,19 @@ from pibot_mesh.master.events import (
     SendTaskControl,
     TaskEventSeen,
     TaskResultSeen,
+    TellDelegate,
+    WriteAnswer,
 )
-from pibot_mesh.master.plans import argument_problems, check_plan, describe, holds, needs, references, resolve, task_id
+from pibot_mesh.master.open_request import OpenRequest, Question, tokens_of, within
+from pibot_mesh.master.plans import check_plan, describe, holds, needs, references, task_id
 from pibot_mesh.master.pool import MASTER, Pool
-from pibot_mesh.protocol.codec import JSON, encode, to_dict
+from pibot_mesh.master.task_making import TaskMaking
+from pibot_mesh.protocol.codec import JSON, to_dict
 from pibot_mesh.protocol.fit import fit_event, fit_reply, fit_result
 from pibot_mesh.protocol.messages import (
     Control,
     Event,
+    Limits,
     NodeCard,
     Plan,
     Reply,
@@ -63,7 +73,7 @@ from pibot_mesh.protocol.messages import (
     Step,
     StepResult,
     Task,
-    ToolSpec,
+    Usage,
     WireError,
 )
 from pibot_mesh.timers import Timers, resend_delay
@@ -78,7 +88,13 @@ FORGET_AFTER_S: Final = 0.05
 """How long results are gathered before one message tells the node to forget them."""
 FORGET_AT_ONCE: Final = 100
 MAX_ATTEMPTS: Final = 10
-_NO_TOOL_TIMEOUT_S: Final = 30.0
+ANSWER_WITHIN_S: Final = 30.0
+"""How long a model may take to put results in words; then the plain words are the answer."""
+_BUDGET: Final = Limits(50, 100, 200_000)
+MAX_STEPS: Final = 100
+"""Steps of one plan, those that were delegated meanwhile included."""
+_ARGS_BYTES: Final = 8 * 1024
+"""What is shown of a call's arguments where a person must approve it; what is longer is refused."""
 COPY_WITHIN_S: Final = 120.0
 """How long a broker may bring a plain text again: sessions live for 60 s, and packet ids are used anew some day."""
 REPLY_AGAIN_S: Final = 30.0
@@ -86,37 +102,16 @@ REPLY_AGAIN_S: Final = 30.0
 KEPT_REPLIES: Final = 1_000
 """Ended requests kept in memory; the ledger has them all."""
 
-_Deadline: TypeAlias = Literal["request", "cancel", "send", "task", "silence", "forget", "reply"]
-
-
-@dataclass(slots=True)
-class _Open:
-    """A request that has no reply yet, with what this process alone knows of it."""
-
-    record: Record
-    arrived_at: float
-    plan_s: float = 0.0
-    seq: int = 0
-    tries: dict[str, int] = field(default_factory=dict)
-    """How often each task was sent, in its present attempt."""
-
-    def step(self, step_id: str) -> StepResult:
-        return next(step for step in self.record.steps if step.step == step_id)
-
-    def put(self, step: StepResult) -> None:
-        steps = tuple(step if old.step == step.step else old for old in self.record.steps)
-        self.record = replace(self.record, steps=steps)
-
-    def data(self) -> dict[str, JSON]:
-        """What the completed steps gave, by step: what references and conditions look at."""
-        return {step.step: step.output.data for step in self.record.steps if step.state is State.COMPLETED}
+_Deadline: TypeAlias = Literal["request", "cancel", "send", "task", "silence", "forget", "reply", "answer", "approval"]
 
 
 class MasterCore:
     """The decisions of the master.
 
     *own_card* shows the master's own tools; *answer* puts the results of a plan in words; *may_reply_to* tells whether
-    a reply may be published on a topic; *wall* gives Unix seconds for people to read, and decides nothing.
+    a reply may be published on a topic; *wall* gives Unix seconds for people to read, and decides nothing. *budget* is
+    what a request may use at most; *ask* are the tools, by name or by effect, whose every call a person must approve
+    within *ask_within_s*; *model* is the name of the master's model, for the book of usage.
     """
 
     def __init__(
@@ -129,13 +124,20 @@ class MasterCore:
         request_timeout_s: float,
         open_requests: int,
         jitter: random.Random,
+        budget: Limits = _BUDGET,
+        ask: Collection[str] = (),
+        ask_within_s: float = 120.0,
+        model: str = "",
         pool: Pool | None = None,
         remembered: Iterable[Record] = (),
         wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.pool = pool or Pool()
+        self._making = TaskMaking(self.pool, own_card, ask, ask_within_s)
         self._boot = boot
         self._own_card = own_card
+        self._budget = budget
+        self._model = model
         self._answer = answer
         self._may_reply_to = may_reply_to
         self._request_timeout_s = request_timeout_s
@@ -143,19 +145,23 @@ class MasterCore:
         self._jitter = jitter
         self._wall = wall
         self._is_connected = False
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenRequest] = {}
         self._closed: OrderedDict[str, Record] = OrderedDict()
         self._unsent: dict[str, Record] = {}
         self._tasks: dict[str, str] = {}
+        self._calls: dict[str, str] = {}
         self._forget: dict[str, list[str]] = {}
         self._deliveries: dict[tuple[Origin, str], tuple[str, float]] = {}
         self._freed: dict[str, None] = {}
         self._timers: Timers[tuple[_Deadline, str]] = Timers()
         for record in remembered:
             if record.reply is None:
-                self._open[record.request.id] = _Open(record, arrived_at=0.0)
+                self._open[record.request.id] = self._opened(record, 0.0)
             else:
                 self._unsent[record.request.id] = record
+
+    def _opened(self, record: Record, now: float) -> OpenRequest:
+        return OpenRequest(record, now, within(record.request.limits, self._budget))
 
     @property
     def open_requests(self) -> int:
@@ -181,12 +187,15 @@ class MasterCore:
             self._note_delivery(request.record, now)
             self._limit(request, now)
             if request.record.plan is None:
-                effects.append(MakePlan(request.record.request))
+                effects.append(self._make_plan(request))
                 continue
+            for step in request.record.steps:
+                if step.state is State.INPUT_REQUIRED and step.task is None:
+                    request.put(replace(step, state=State.SUBMITTED))  # nobody has approved it: it is asked again
             effects += self._stored(request, self._take_up(request) + self._advance(request, now))
         return effects
 
-    def _take_up(self, request: _Open) -> list[MasterEffect]:
+    def _take_up(self, request: OpenRequest) -> list[MasterEffect]:
         """Go on with the tasks of the time before the restart: each may have been sent, and may have done its work."""
         effects: list[MasterEffect] = []
         for step in request.record.steps:
@@ -198,8 +207,8 @@ class MasterCore:
                 member = self.pool[step.node]
                 member.open_tasks[step.task] = None
                 member.sent.add(step.task)
-            elif self._task(request, step).retry == "safe":
-                effects.append(RunHere(self._task(request, step)))
+            elif self._making.task(request, step).retry == "safe":
+                effects.append(RunHere(self._making.task(request, step)))
             else:
                 error = WireError(ErrorCode.INTERRUPTED, "the master restarted in the middle of it")
                 effects += self._end_step(request, self._lost(request, step, error))
@@ -217,8 +226,14 @@ class MasterCore:
                 return self._request_malformed(error.id, WireError(error.code, str(error)))
             case RequestControlled(request_id, control, is_retained):
                 return self._request_controlled(request_id, control, is_retained, now)
-            case Planned(request_id, outcome):
-                return self._planned(request_id, outcome, now)
+            case Planned():
+                return self._planned(event, now)
+            case AnswerWritten():
+                return self._answer_written(event, now)
+            case ModelUsed():
+                return self._model_used(event)
+            case Delegated():
+                return self._delegated(event, now)
             case ReplyDelivered(request_id):
                 return self._reply_delivered(request_id)
             case NodeSeen(node, is_online):
@@ -259,6 +274,11 @@ class MasterCore:
                     effects += self._flush_forget(name)
                 case "reply":
                     effects += self._send_reply(self._unsent[name], now)
+                case "answer":
+                    self._open[name].is_plain = True
+                    effects += self._stored(self._open[name], self._finish_if_done(self._open[name], now))
+                case "approval":
+                    effects += self._nobody_answered(name, now)
                 case _:
                     assert_never(what)
         return effects + self._fill(now)
@@ -277,11 +297,14 @@ class MasterCore:
             reply = self._reply(Record(request, event.origin, State.REJECTED), State.REJECTED, problem.message, problem)
             return [SendReply(reply, event.origin, request.reply_to, is_final=False)]
         record = Record(request, event.origin, State.SUBMITTED, accepted_ts=self._wall())
-        self._open[request.id] = opened = _Open(record, now)
+        self._open[request.id] = opened = self._opened(record, now)
         self._note_delivery(record, now)
         self._limit(opened, now)
         accepted = self._event(opened, "request_accepted", text=request.text)
-        return [Save(record), accepted, MakePlan(request)]
+        return [Save(record), accepted, self._make_plan(opened)]
+
+    def _make_plan(self, opened: OpenRequest) -> MakePlan:
+        return MakePlan(replace(opened.record.request, limits=opened.budget))
 
     def _find(self, event: RequestArrived, now: float) -> Record | None:
         """The record of a request that came before: by its id, or, for plain text, as a copy of one delivery."""
@@ -348,39 +371,68 @@ class MasterCore:
         opened = self._open.get(request_id)
         if opened is None:
             return [Note(f"{control.action} for request {request_id}, which is not open: ignored", "info")]
-        if control.action != "cancel":
-            return [self._event(opened, "control_refused", action=control.action, reason="nothing here waits for it")]
+        match control.action:
+            case "cancel":
+                return self._cancel(opened, control.reason, now)
+            case "steer":
+                return self._steer(opened, control)
+            case "approve" | "deny":
+                return self._answer_question(opened, control, now)
+        return [self._control_refused(opened, control, "it is not for a request")]
+
+    def _control_refused(self, opened: OpenRequest, control: Control, reason: str) -> MasterEffect:
+        call: dict[str, JSON] = {} if control.call is None else {"call": control.call}
+        return self._event(opened, "control_refused", action=control.action, reason=reason, **call)
+
+    def _cancel(self, opened: OpenRequest, reason: str | None, now: float) -> list[MasterEffect]:
         if opened.record.is_canceled:
             return []
         opened.record = replace(opened.record, is_canceled=True)
-        effects: list[MasterEffect] = [self._event(opened, "cancel_requested", reason=control.reason or "")]
-        effects += self._cancel_sent(opened, control.reason)
+        opened.is_plain = True
+        effects: list[MasterEffect] = [self._event(opened, "cancel_requested", reason=reason or "")]
+        effects += self._cancel_sent(opened, reason)
         for step in opened.record.steps:
             if not step.state.is_terminal and not opened.tries.get(step.task or ""):
                 effects += self._end_step(opened, replace(step, state=State.CANCELED))
-        self._timers.set(("cancel", request_id), now + CANCEL_WITHIN_S)
+        self._timers.set(("cancel", opened.record.request.id), now + CANCEL_WITHIN_S)
         return self._stored(opened, effects + self._advance(opened, now))
 
-    def _cancel_sent(self, opened: _Open, reason: str | None) -> list[MasterEffect]:
+    def _steer(self, opened: OpenRequest, control: Control) -> list[MasterEffect]:
+        """Say something to the agents that work on the request, or to those of the tasks that are named."""
+        agents = [step for step in opened.open_agents() if not control.tasks or step.task in control.tasks]
+        if not control.text:
+            return [self._control_refused(opened, control, "its text is missing")]
+        if not agents:
+            return [self._control_refused(opened, control, "no agent works on it now")]
+        tasks = [step.task for step in agents]
+        said = Control("steer", text=control.text)
+        sent = [SendTaskControl(step.node or "", step.task or "", said) for step in agents]
+        return [*sent, self._event(opened, "steered", text=control.text, tasks=tasks)]
+
+    def _cancel_sent(self, opened: OpenRequest, reason: str | None) -> list[MasterEffect]:
         """Tell the nodes that may work on the request to end."""
         return [
             SendTaskControl(step.node, step.task, Control("cancel", reason=reason))
             for step in opened.record.steps
-            if step.task and step.node and step.node != MASTER and not step.state.is_terminal
+            if step.task and step.node and not step.state.is_terminal
             if opened.tries.get(step.task)
         ]
 
-    def _close_canceled(self, opened: _Open, now: float) -> list[MasterEffect]:
+    def _close_canceled(self, opened: OpenRequest, now: float) -> list[MasterEffect]:
         error = WireError(ErrorCode.CANCELED, "cancelled, and its node did not say how far it was")
         return self._give_up(opened, error, now)
 
     # Plans
 
-    def _planned(self, request_id: str, outcome: Plan | Refusal, now: float) -> list[MasterEffect]:
-        opened = self._open.get(request_id)
+    def _planned(self, event: Planned, now: float) -> list[MasterEffect]:
+        opened = self._open.get(event.request)
         if opened is None or opened.record.plan is not None:
-            return []
+            return self._count(MASTER, event.request, event.usage)
+        counted = self._count_own(opened, event.usage)
         opened.plan_s = round(now - opened.arrived_at, 4)
+        return counted + self._take_plan(opened, event.outcome, now)
+
+    def _take_plan(self, opened: OpenRequest, outcome: Plan | Refusal, now: float) -> list[MasterEffect]:
         if isinstance(outcome, Refusal):
             return self._refuse(opened, outcome.error, now)
         try:
@@ -398,21 +450,22 @@ class MasterCore:
             return self._stored(opened, effects)
         return self._stored(opened, effects + self._advance(opened, now))
 
-    def _refuse(self, opened: _Open, error: WireError, now: float) -> list[MasterEffect]:
+    def _refuse(self, opened: OpenRequest, error: WireError, now: float) -> list[MasterEffect]:
         return self._stored(opened, self._finish(opened, State.REJECTED, error.message, error, now))
 
-    def _advance(self, opened: _Open, now: float) -> list[MasterEffect]:
+    def _advance(self, opened: OpenRequest, now: float) -> list[MasterEffect]:
         """Begin or skip every step that has what it waits for; reply when all have ended."""
         effects: list[MasterEffect] = []
         plan = opened.record.plan
         if plan is None:
             return self._finish_if_done(opened, now) if opened.record.is_canceled else []
         for step in plan.steps:  # a step needs only steps before it, so one pass is enough
-            if opened.step(step.id).task is None and not opened.step(step.id).state.is_terminal:
+            current = opened.step(step.id)
+            if current.task is None and current.state is State.SUBMITTED:
                 effects += self._consider(opened, step, now)
         return effects + self._finish_if_done(opened, now)
 
-    def _consider(self, opened: _Open, step: Step, now: float) -> list[MasterEffect]:
+    def _consider(self, opened: OpenRequest, step: Step, now: float) -> list[MasterEffect]:
         needed = [opened.step(step_id) for step_id in needs(step)]
         if not all(other.state.is_terminal for other in needed):
             return []
@@ -436,26 +489,29 @@ class MasterCore:
     # Tasks go out
 
     def _dispatch(
-        self, opened: _Open, step: Step, current: StepResult, now: float, *, avoid: str = ""
+        self, opened: OpenRequest, step: Step, current: StepResult, now: float, *, avoid: str = ""
     ) -> list[MasterEffect]:
         """Choose the node, and give it the task. Raises LookupError where a reference leads nowhere."""
-        node = step.node or self.pool.choose(step.tool, step.labels, avoid=avoid)
+        node = self._making.choose(step, avoid)
         if node is None:
             error = WireError(ErrorCode.OFFLINE, f"no node that could do {step.tool or 'it'} is online", retryable=True)
             return self._end_step(opened, replace(current, state=State.FAILED, error=error))
-        tool = self._tool(node, step.tool)
-        problems = argument_problems(tool, resolve(dict(step.args), opened.data())) if tool else []
-        if problems:
-            error = WireError(ErrorCode.BAD_ARGUMENTS, f"{step.tool}: {'; '.join(problems)}")
+        if self._making.card(node) is None:
+            # Whether a person must approve the call stands on the card: nothing goes out before it is seen.
+            opened.put(replace(current, node=node, task=None, state=State.SUBMITTED))
+            return []
+        if step.kind == "agent" and not self._give_share(opened, replace(current, node=node), now):
+            error = WireError(ErrorCode.BUDGET, f"nothing is left of what the request may use: {_words(opened)}")
             return self._end_step(opened, replace(current, state=State.FAILED, error=error))
         task = task_id(opened.record.request.id, step.id)
         current = replace(current, node=node, task=task, state=State.SUBMITTED)
         try:
-            message = self._task(opened, current)
-            encode(message)
-        except ProtocolError as problem:
-            error = WireError(ErrorCode.BAD_ARGUMENTS, f"the task cannot be sent: {problem}")
+            message = self._making.checked(opened, current)
+        except ToolError as problem:
+            error = WireError(problem.code, str(problem))
             return self._end_step(opened, replace(current, task=None, state=State.FAILED, error=error))
+        if self._making.must_ask(node, step) and step.id not in opened.granted:
+            return self._ask_person(opened, replace(current, task=None), message, now)
         opened.put(current)
         opened.tries[task] = 0
         self._tasks[task] = opened.record.request.id
@@ -468,7 +524,98 @@ class MasterCore:
             self._forget[node].remove(task)
         return [submitted, *self._send(opened, task, now)]
 
-    def _send(self, opened: _Open, task: str, now: float) -> list[MasterEffect]:
+    def _give_share(self, opened: OpenRequest, current: StepResult, now: float) -> bool:
+        """Give an agent step its share of the budget, if there is one left."""
+        deadline = self._timers.at(("request", opened.record.request.id))
+        opened.put(replace(current, task=None))  # what an earlier attempt was given is free again
+        step = replace(opened.planned(current.step), node=current.node)
+        share = opened.share(step, (deadline or now) - now)
+        if share is None:
+            return False
+        opened.record = replace(opened.record, shares={**opened.record.shares, step.id: share})
+        return True
+
+    # A person's word
+
+    def _ask_person(self, opened: OpenRequest, current: StepResult, task: Task, now: float) -> list[MasterEffect]:
+        """Hold the call back until somebody approves it, these arguments and no others."""
+        tool, args = task.tool or "", dict(task.args)
+        if len(str(args)) > _ARGS_BYTES:
+            error = WireError(
+                ErrorCode.DENIED, f"{tool} needs a person's approval, and its arguments are too long to be shown"
+            )
+            return self._end_step(opened, replace(current, state=State.REJECTED, error=error))
+        call, within_s = f"{self._jitter.getrandbits(48):012x}", self._making.ask_within_s
+        opened.put(replace(current, state=State.INPUT_REQUIRED))
+        opened.questions[call] = Question(current.step, tool, now, within_s)
+        self._calls[call] = opened.record.request.id
+        self._timers.set(("approval", call), now + within_s)
+        self._lengthen(opened, within_s)
+        facts: dict[str, JSON] = {"call": call, "tool": tool, "args": args, "within_s": within_s}
+        return [self._event(opened, "approval_required", **facts, node=current.node, step=current.step)]
+
+    def _answer_question(self, opened: OpenRequest, control: Control, now: float) -> list[MasterEffect]:
+        waiting = opened.questions
+        call = control.call
+        if call is None and len(waiting) == 1:
+            call = next(iter(waiting))
+        if call is None:
+            named = f"; say which of {', '.join(waiting)}" if waiting else ""
+            return [self._control_refused(opened, control, f"{len(waiting) or 'no'} calls wait for it{named}")]
+        question = waiting.get(call)
+        if question is None or question.task is not None:
+            return self._pass_answer_on(opened, control, call, question)
+        is_granted = control.action == "approve"
+        reason = control.reason or ("approved" if is_granted else "not approved")
+        return self._answered(opened, call, is_granted, reason, now)
+
+    def _pass_answer_on(
+        self, opened: OpenRequest, control: Control, call: str, question: Question | None
+    ) -> list[MasterEffect]:
+        """To the agent that asks. After a restart of the master nobody here knows which: it knows its calls itself."""
+        said = replace(control, call=call)
+        agents = [step for step in opened.open_agents() if question is None or step.task == question.task]
+        if not agents:
+            return [self._control_refused(opened, said, "no such call waits for it")]
+        return [SendTaskControl(step.node or "", step.task or "", said) for step in agents]
+
+    def _nobody_answered(self, call: str, now: float) -> list[MasterEffect]:
+        opened = self._open[self._calls[call]]
+        question = opened.questions[call]
+        return self._answered(opened, call, False, f"nobody approved it within {question.within_s:g} s", now)
+
+    def _answered(
+        self, opened: OpenRequest, call: str, is_granted: bool, reason: str, now: float
+    ) -> list[MasterEffect]:
+        """A call of the plan may be sent now, or never."""
+        question = self._close_question(opened, call, now)
+        facts: dict[str, JSON] = {"call": call, "tool": question.tool, "granted": is_granted, "reason": reason}
+        effects: list[MasterEffect] = [self._event(opened, "approval_answered", **facts, step=question.step)]
+        current = opened.step(question.step)
+        if is_granted:
+            opened.granted.add(question.step)
+            opened.put(replace(current, state=State.SUBMITTED))
+        else:
+            error = WireError(ErrorCode.DENIED, f"{question.tool} was not done: {reason}")
+            effects += self._end_step(opened, replace(current, state=State.REJECTED, error=error))
+        return self._stored(opened, effects + self._advance(opened, now))
+
+    def _close_question(self, opened: OpenRequest, call: str, now: float | None = None) -> Question:
+        question = opened.questions.pop(call)
+        self._calls.pop(call, None)
+        self._timers.cancel(("approval", call))
+        if now is not None:
+            self._lengthen(opened, now - question.asked_at - question.within_s)
+        return question
+
+    def _lengthen(self, opened: OpenRequest, by_s: float) -> None:
+        """The time that a person takes to answer is not the request's."""
+        key: tuple[_Deadline, str] = ("request", opened.record.request.id)
+        self._timers.set(key, (self._timers.at(key) or 0.0) + by_s)
+
+    # Tasks are on their way
+
+    def _send(self, opened: OpenRequest, task: str, now: float) -> list[MasterEffect]:
         """Publish the task if its node is there; and again, until the node says something of it."""
         current = self._step_of(opened, task)
         node = current.node or ""
@@ -478,7 +625,7 @@ class MasterCore:
         if opened.record.is_canceled:
             return [SendTaskControl(node, task, Control("cancel"))]
         member.sent.add(task)
-        message = self._task(opened, current)
+        message = self._making.task(opened, current)
         tries = opened.tries.get(task, 0)
         opened.tries[task] = tries + 1
         delay = ACCEPT_WITHIN_S if tries == 0 else resend_delay(tries - 1, self._jitter)
@@ -487,38 +634,9 @@ class MasterCore:
             self._timers.set(("task", task), now + message.ttl_s + message.timeout_s + MARGIN_S)
         return [SendTask(node, message)]
 
-    def _task(self, opened: _Open, current: StepResult) -> Task:
-        """The task of a step as it goes over the wire; the same at every sending."""
-        request, plan = opened.record.request, opened.record.plan
-        assert plan is not None
-        step = next(step for step in plan.steps if step.id == current.step)
-        tool = self._tool(current.node or "", step.tool)
-        is_safe = tool is not None and (tool.effect == "read" or tool.safe_to_retry)
-        return Task(
-            current.task or "",
-            request.id,
-            step.kind,
-            current.attempt,
-            step.tool,
-            resolve(dict(step.args), opened.data()),
-            step.instruction,
-            tools=step.tools,
-            retry="safe" if is_safe else "never",
-            timeout_s=step.timeout_s or (tool.timeout_s if tool else _NO_TOOL_TIMEOUT_S),
-            limits=request.limits,
-        )
-
-    def _tool(self, node: str, name: str | None) -> ToolSpec | None:
-        if name is None:
-            return None
-        if node == MASTER:
-            return next((tool for tool in self._own_card.tools if tool.name == name), None)
-        return self.pool.tool(node, name)
-
-    def _again(self, opened: _Open, current: StepResult, now: float, *, avoid: str = "") -> list[MasterEffect]:
+    def _again(self, opened: OpenRequest, current: StepResult, now: float, *, avoid: str = "") -> list[MasterEffect]:
         """A new attempt of a step of which nothing was done, or which may be done again."""
-        assert opened.record.plan is not None
-        step = next(step for step in opened.record.plan.steps if step.id == current.step)
+        step = opened.planned(current.step)
         self._let_go(current)
         return self._dispatch(opened, step, replace(current, attempt=current.attempt + 1), now, avoid=avoid)
 
@@ -541,7 +659,8 @@ class MasterCore:
         if found is None:
             return []
         opened, current = found
-        if event.data.get("attempt", current.attempt) != current.attempt:
+        is_of_task = event.type in ("task_accepted", "task_rejected")  # a model's retries have attempts of their own
+        if is_of_task and event.data.get("attempt", current.attempt) != current.attempt:
             return []
         passed_on = self._event(opened, event.type, **{**event.data, "node": node, "task": task, "step": current.step})
         match event.type:
@@ -549,21 +668,50 @@ class MasterCore:
                 return self._task_accepted(opened, current, task, passed_on, now)
             case "task_rejected":
                 return [passed_on, *self._task_rejected(opened, current, task, event, now)]
+            case "approval_required":
+                self._agent_asks(opened, current, event, now)
+            case "approval_answered":
+                self._agent_was_answered(opened, current, event, now)
         return [passed_on]
 
+    def _agent_asks(self, opened: OpenRequest, current: StepResult, event: Event, now: float) -> None:
+        """An agent waits for a person: so long, neither its task's clock runs nor its request's."""
+        call, tool = str(event.data.get("call", "")), str(event.data.get("tool", ""))
+        if not call or call in opened.questions:
+            return
+        within_s = self._making.ask_within_s
+        opened.questions[call] = Question(current.step, tool, now, within_s, current.task)
+        opened.put(replace(current, state=State.INPUT_REQUIRED))
+        self._lengthen(opened, within_s)
+        self._allow(opened, current, now, within_s)
+
+    def _agent_was_answered(self, opened: OpenRequest, current: StepResult, event: Event, now: float) -> None:
+        call = str(event.data.get("call", ""))
+        if call not in opened.questions or opened.questions[call].task != current.task:
+            return
+        self._close_question(opened, call, now)
+        if not any(question.task == current.task for question in opened.questions.values()):
+            opened.put(replace(current, state=State.WORKING))
+        self._allow(opened, current, now)
+
+    def _allow(self, opened: OpenRequest, current: StepResult, now: float, more_s: float = 0.0) -> None:
+        """Give the task all its time anew, before its node counts as silent."""
+        if current.task is not None and current.node != MASTER:
+            task = self._making.task(opened, current)
+            self._timers.set(("task", current.task), now + task.ttl_s + task.timeout_s + more_s + MARGIN_S)
+
     def _task_accepted(
-        self, opened: _Open, current: StepResult, task: str, passed_on: MasterEffect, now: float
+        self, opened: OpenRequest, current: StepResult, task: str, passed_on: MasterEffect, now: float
     ) -> list[MasterEffect]:
         self._timers.cancel(("send", task))
         if current.state is not State.SUBMITTED:
             return [passed_on]
-        message = self._task(opened, current)
-        self._timers.set(("task", task), now + message.ttl_s + message.timeout_s + MARGIN_S)
+        self._allow(opened, current, now)
         opened.put(replace(current, state=State.WORKING))
         return self._stored(opened, [passed_on])
 
     def _task_rejected(
-        self, opened: _Open, current: StepResult, task: str, event: Event, now: float
+        self, opened: OpenRequest, current: StepResult, task: str, event: Event, now: float
     ) -> list[MasterEffect]:
         error = _error_of(event)
         if error.retryable and not opened.record.is_canceled:
@@ -585,21 +733,28 @@ class MasterCore:
         if self._may_try_again(opened, current, result):
             again = self._again(opened, current, now, avoid=node)
             return self._stored(opened, again + self._advance(opened, now)) + forget
+        by_gateway = opened.used.pop(result.id, Usage())
+        counted = self._count(node, result.request, result.usage) if by_gateway == Usage() else []
         ended = replace(
-            current, state=State(result.state), output=result.output, error=result.error, tool_calls=result.tool_calls
+            current,
+            state=State(result.state),
+            output=result.output,
+            error=result.error,
+            tool_calls=result.tool_calls,
+            usage=max(result.usage, by_gateway, key=tokens_of),
         )
-        return self._ended(opened, ended, now) + forget
+        return counted + self._ended(opened, ended, now) + forget
 
-    def _may_try_again(self, opened: _Open, current: StepResult, result: Result) -> bool:
+    def _may_try_again(self, opened: OpenRequest, current: StepResult, result: Result) -> bool:
         """Whether the node only lost the task: before it began, or in the middle of what may be repeated."""
         if result.error is None or opened.record.is_canceled or current.attempt >= MAX_ATTEMPTS:
             return False
         if result.state is State.REJECTED:
             return result.error.retryable
-        is_safe = self._task(opened, current).retry == "safe"
+        is_safe = self._making.task(opened, current).retry == "safe"
         return result.state is State.UNKNOWN and result.error.code == ErrorCode.INTERRUPTED and is_safe
 
-    def _ended(self, opened: _Open, ended: StepResult, now: float) -> list[MasterEffect]:
+    def _ended(self, opened: OpenRequest, ended: StepResult, now: float) -> list[MasterEffect]:
         return self._stored(opened, self._end_step(opened, ended) + self._advance(opened, now))
 
     def _fill(self, now: float) -> list[MasterEffect]:
@@ -611,8 +766,12 @@ class MasterCore:
                 effects += self._send(self._by_task(task), task, now)
         return effects
 
-    def _end_step(self, opened: _Open, ended: StepResult) -> list[MasterEffect]:
+    def _end_step(self, opened: OpenRequest, ended: StepResult) -> list[MasterEffect]:
         self._let_go(ended)
+        for call in [call for call, question in opened.questions.items() if question.step == ended.step]:
+            self._close_question(opened, call)
+        if ended.task in opened.used:
+            ended = replace(ended, usage=opened.used.pop(ended.task or ""))
         opened.put(ended)
         facts: dict[str, JSON] = {"step": ended.step, "state": ended.state.value}
         if ended.node is not None:
@@ -623,38 +782,41 @@ class MasterCore:
             facts["text"] = ended.output.text
         if ended.error is not None:
             facts["error"] = to_dict(ended.error)
-        return [self._event(opened, "step_ended", **facts)]
+        told: list[MasterEffect] = [self._event(opened, "step_ended", **facts)]
+        key = opened.delegates.pop(ended.step, None)
+        return told if key is None else [*told, TellDelegate(key, ended)]
 
-    def _task_silent(self, opened: _Open, task: str, now: float) -> list[MasterEffect]:
+    def _task_silent(self, opened: OpenRequest, task: str, now: float) -> list[MasterEffect]:
         current = self._step_of(opened, task)
-        message = self._task(opened, current)
+        message = self._making.task(opened, current)
         limit = message.ttl_s + message.timeout_s + MARGIN_S
         error = WireError(ErrorCode.TIMEOUT, f"no result from {current.node!r} for task {task} within {limit:g} s")
         cancel = SendTaskControl(current.node or "", task, Control("cancel", reason="it took too long"))
         return [cancel, *self._ended(opened, self._lost(opened, current, error), now)]
 
-    def _lost(self, opened: _Open, current: StepResult, error: WireError) -> StepResult:
+    def _lost(self, opened: OpenRequest, current: StepResult, error: WireError) -> StepResult:
         """How a step ends whose node says nothing more: ``unknown`` where an effect may have happened."""
         if current.task is None or not opened.tries.get(current.task):
             return replace(current, state=State.FAILED, error=error)
-        is_safe = self._task(opened, current).retry == "safe"
+        is_safe = self._making.task(opened, current).retry == "safe"
         return replace(current, state=State.FAILED if is_safe else State.UNKNOWN, error=error)
 
     # Requests end
 
-    def _limit(self, opened: _Open, now: float) -> None:
+    def _limit(self, opened: OpenRequest, now: float) -> None:
         timeout_s = opened.record.request.timeout_s or self._request_timeout_s
         self._timers.set(("request", opened.record.request.id), now + timeout_s)
 
-    def _time_out(self, opened: _Open, now: float) -> list[MasterEffect]:
+    def _time_out(self, opened: OpenRequest, now: float) -> list[MasterEffect]:
         timeout_s = opened.record.request.timeout_s or self._request_timeout_s
         error = WireError(ErrorCode.TIMEOUT, f"not finished within {timeout_s:g} s")
+        opened.is_plain = True
         if opened.record.plan is None:
             return self._stored(opened, self._finish(opened, State.FAILED, error.message, error, now))
         cancels = self._cancel_sent(opened, "the request timed out")
         return cancels + self._give_up(opened, error, now)
 
-    def _give_up(self, opened: _Open, error: WireError, now: float) -> list[MasterEffect]:
+    def _give_up(self, opened: OpenRequest, error: WireError, now: float) -> list[MasterEffect]:
         """End every step that is still open, and with them the request."""
         effects: list[MasterEffect] = []
         for step in opened.record.steps:
@@ -665,7 +827,7 @@ class MasterCore:
                 effects += self._end_step(opened, self._lost(opened, step, why))
         return self._stored(opened, effects + self._finish_if_done(opened, now))
 
-    def _finish_if_done(self, opened: _Open, now: float) -> list[MasterEffect]:
+    def _finish_if_done(self, opened: OpenRequest, now: float) -> list[MasterEffect]:
         record = opened.record
         if not all(step.state.is_terminal for step in record.steps):
             return []
@@ -673,22 +835,43 @@ class MasterCore:
             error = WireError(ErrorCode.CANCELED, "cancelled before anything was done")
             return self._finish(opened, State.CANCELED, error.message, error, now)
         state = _sum_up(record)
+        if self._wants_words(opened, record.plan, state):
+            opened.is_writing = True
+            self._timers.set(("answer", record.request.id), now + ANSWER_WITHIN_S)
+            return [WriteAnswer(record.request, record.plan, record.steps)]
         first = next((step.error for step in record.steps if step.error and step.state is not State.SKIPPED), None)
-        return self._finish(opened, state, self._answer(record.plan, record.steps), first, now)
+        text = _agents_words(record.plan, record.steps) if state is State.COMPLETED else ""
+        return self._finish(opened, state, text or self._answer(record.plan, record.steps), first, now)
+
+    def _wants_words(self, opened: OpenRequest, plan: Plan, state: State) -> bool:
+        """Whether a model puts the results in words: only where all went well, and no agent has answered already."""
+        if plan.engine != "llm" or state is not State.COMPLETED or opened.is_plain:
+            return False
+        has_answered = _agents_words(plan, opened.record.steps) != ""
+        return not has_answered and tokens_of(opened.usage) < (opened.budget.tokens or 0)
+
+    def _answer_written(self, event: AnswerWritten, now: float) -> list[MasterEffect]:
+        opened = self._open.get(event.request)
+        if opened is None or not opened.is_writing:
+            return self._count(MASTER, event.request, event.usage)
+        counted = self._count_own(opened, event.usage)
+        return counted + self._stored(opened, self._finish(opened, State.COMPLETED, event.text, None, now))
 
     def _finish(
-        self, opened: _Open, state: State, text: str, error: WireError | None, now: float
+        self, opened: OpenRequest, state: State, text: str, error: WireError | None, now: float
     ) -> list[MasterEffect]:
         """The one, terminal answer (promise 1). The caller has the record stored before it is said."""
         ended = self._event(opened, "request_ended", state=state.value)
         timing = ReplyTiming(opened.plan_s, round(now - opened.arrived_at, 4))
-        reply = fit_reply(replace(self._reply(opened.record, state, text, error), timing=timing, seq=opened.seq))
+        said = self._reply(opened.record, state, text, error)
+        reply = fit_reply(replace(said, usage=opened.usage, timing=timing, seq=opened.seq))
         record = replace(opened.record, state=state, reply=reply)
         opened.record = record
         request_id = record.request.id
         del self._open[request_id]
         self._timers.cancel(("request", request_id))
         self._timers.cancel(("cancel", request_id))
+        self._timers.cancel(("answer", request_id))
         self._unsent[request_id] = record
         return [ended, *self._send_reply(record, now)]
 
@@ -761,9 +944,20 @@ class MasterCore:
             return []
         member = self.pool[node]
         member.last_word = now
+        is_new = member.card is None
         is_restarted = member.card is None or member.card.boot != card.boot
         member.card = card
-        return self._resume(node, now) if is_restarted else []
+        effects = self._resume(node, now) if is_restarted else []
+        return effects + (self._advance_held(node, now) if is_new else [])
+
+    def _advance_held(self, node: str, now: float) -> list[MasterEffect]:
+        """Go on with the steps that waited for the card of *node*."""
+        effects: list[MasterEffect] = []
+        for opened in list(self._open.values()):
+            held = [step for step in opened.record.steps if step.node == node and step.task is None]
+            if any(step.state is State.SUBMITTED for step in held):
+                effects += self._stored(opened, self._advance(opened, now))
+        return effects
 
     def _health_seen(self, node: str, numbers: dict[str, float], is_retained: bool, now: float) -> list[MasterEffect]:
         member = self.pool[node]
@@ -799,15 +993,13 @@ class MasterCore:
                 effects += self._stored(opened, self._again(opened, current, now) + self._advance(opened, now))
         return effects
 
-    def _can_move(self, opened: _Open, current: StepResult) -> bool:
-        plan = opened.record.plan
-        assert plan is not None
-        step = next(step for step in plan.steps if step.id == current.step)
-        if step.node is not None or self.pool.choose(step.tool, step.labels) is None:
+    def _can_move(self, opened: OpenRequest, current: StepResult) -> bool:
+        step = opened.planned(current.step)
+        if step.node is not None or self._making.choose(step) is None:
             return False
         if opened.record.is_canceled or current.attempt >= MAX_ATTEMPTS:
             return False
-        return not opened.tries.get(current.task or "") or self._task(opened, current).retry == "safe"
+        return not opened.tries.get(current.task or "") or self._making.task(opened, current).retry == "safe"
 
     def _resume(self, node: str, now: float) -> list[MasterEffect]:
         """The node is there (again): send what it may not know of. Its journal makes a second copy harmless.
@@ -818,11 +1010,58 @@ class MasterCore:
         for task in list(self.pool[node].open_tasks):
             opened = self._by_task(task)
             current = self._step_of(opened, task)
-            if current.state is State.SUBMITTED or self._task(opened, current).retry == "safe":
+            if current.state is State.SUBMITTED or self._making.task(opened, current).retry == "safe":
                 effects += self._send(opened, task, now)
             elif ("task", task) not in self._timers:
-                self._timers.set(("task", task), now + self._task(opened, current).timeout_s + MARGIN_S)
+                self._timers.set(("task", task), now + self._making.task(opened, current).timeout_s + MARGIN_S)
         return effects
+
+    # The model is used, and the master's own agent delegates
+
+    def tokens_left(self, node: str, task: str) -> int | None:
+        """The tokens that *task* may still use; None where it is no open agent task of *node*."""
+        found = self._open_step(node, task)
+        if found is None or found[1].step not in found[0].record.shares:
+            return None
+        return found[0].tokens_left(found[1])
+
+    def _model_used(self, event: ModelUsed) -> list[MasterEffect]:
+        found = self._open_step(event.node, event.task)
+        if found is None:
+            return self._count(event.node, "", event.usage)
+        used = found[0].used
+        used[event.task] = add_usage(used.get(event.task, Usage()), event.usage)
+        return self._count(event.node, found[0].record.request.id, event.usage)
+
+    def _count_own(self, opened: OpenRequest, usage: Usage) -> list[MasterEffect]:
+        """What the master has used itself for a request."""
+        opened.record = replace(opened.record, usage=add_usage(opened.record.usage, usage))
+        return self._count(MASTER, opened.record.request.id, usage)
+
+    def _count(self, node: str, request: str, usage: Usage) -> list[MasterEffect]:
+        return [] if usage == Usage() else [CountUsage(node, request, self._model, usage, self._wall())]
+
+    def _delegated(self, event: Delegated, now: float) -> list[MasterEffect]:
+        """A step more, of the same request: with a task, promises and a place in the reply like any other."""
+        found = self._open_step(MASTER, event.task)
+        if found is None or found[0].record.is_canceled or found[0].record.plan is None:
+            error = WireError(ErrorCode.CANCELED, "the request has ended")
+            return [TellDelegate(event.key, StepResult("s0", State.CANCELED, error=error))]
+        opened, record, plan = found[0], found[0].record, found[0].record.plan
+        step = replace(event.step, id=f"s{len(plan.steps) + 1}")
+        try:
+            if len(plan.steps) >= MAX_STEPS:
+                raise PlanError([f"the request has {MAX_STEPS} steps already"])
+            cards = {**self.pool.online(), MASTER: self._own_card}
+            check_plan(Plan(plan.engine, (step,)), cards, pin=record.request.node)
+        except PlanError as problem:
+            error = WireError(ErrorCode.BAD_PLAN, str(problem))
+            return [TellDelegate(event.key, StepResult(step.id, State.FAILED, step.node, error=error))]
+        begun = StepResult(step.id, State.SUBMITTED, step.node)
+        opened.record = replace(record, plan=replace(plan, steps=(*plan.steps, step)), steps=(*record.steps, begun))
+        opened.delegates[step.id] = event.key
+        told = self._event(opened, "delegated", step=step.id, by=event.task)
+        return self._stored(opened, [told, *self._advance(opened, now)])
 
     # Results are forgotten by their node once they are stored here
 
@@ -845,13 +1084,13 @@ class MasterCore:
 
     # Small things
 
-    def _by_task(self, task: str) -> _Open:
+    def _by_task(self, task: str) -> OpenRequest:
         return self._open[self._tasks[task]]
 
-    def _step_of(self, opened: _Open, task: str) -> StepResult:
+    def _step_of(self, opened: OpenRequest, task: str) -> StepResult:
         return next(step for step in opened.record.steps if step.task == task)
 
-    def _open_step(self, node: str, task: str) -> tuple[_Open, StepResult] | None:
+    def _open_step(self, node: str, task: str) -> tuple[OpenRequest, StepResult] | None:
         """The open request and step of *task*, if *node* is the one that it was given to."""
         if task not in self._tasks:
             return None
@@ -859,11 +1098,11 @@ class MasterCore:
         current = self._step_of(opened, task)
         return (opened, current) if current.node == node else None
 
-    def _stored(self, opened: _Open, effects: list[MasterEffect]) -> list[MasterEffect]:
+    def _stored(self, opened: OpenRequest, effects: list[MasterEffect]) -> list[MasterEffect]:
         """*effects*, and before them what they stand on."""
         return [Save(opened.record), *effects]
 
-    def _event(self, opened: _Open, kind: str, /, **facts: JSON) -> SendEvent:
+    def _event(self, opened: OpenRequest, kind: str, /, **facts: JSON) -> SendEvent:
         event = Event(opened.record.request.id, kind, self._boot, opened.seq, self._wall(), facts)
         opened.seq += 1
         return SendEvent(fit_event(event))
@@ -879,6 +1118,16 @@ def _sum_up(record: Record) -> State:
     if states & {State.FAILED, State.REJECTED, State.CANCELED}:
         return State.FAILED
     return State.COMPLETED
+
+
+def _agents_words(plan: Plan, results: Sequence[StepResult]) -> str:
+    """The answer of the agent that did a simple request; what it delegated came back to it, and is in its answer."""
+    return results[0].output.text if plan.complexity == "simple" and plan.steps[0].kind == "agent" else ""
+
+
+def _words(opened: OpenRequest) -> str:
+    """What a request may use."""
+    return f"{opened.budget.tokens} tokens and {opened.budget.tool_calls} tool calls"
 
 
 def _refused_retained(what: str) -> Note:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from pibot_mesh.errors import ProtocolError
 from pibot_mesh.protocol.messages import (
     Control,
     Event,
+    Limits,
     NodeCard,
     Plan,
     Reply,
     Request,
     Result,
     State,
+    Step,
     StepResult,
     Task,
+    Usage,
     WireError,
 )
 
@@ -36,8 +40,19 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one task may use of its request's budget: tokens and calls, and *timeout_s* from its start."""
+
+    limits: Limits
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One request in the ledger, whole: written again at each change."""
+    """One request in the ledger, whole: written again at each change.
+
+    *usage* is what planning and the answer have used; *shares* are those of its agent steps, by step.
+    """
 
     request: Request
     origin: Origin
@@ -49,6 +64,8 @@ class Record:
     reply: Reply | None = None
     is_sent: bool = False
     """Whether the broker has acknowledged the reply."""
+    usage: Usage = Usage()
+    shares: Mapping[str, Share] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,14 @@ class Refusal:
     """Why no plan could be made, in words for the person who asked."""
 
     error: WireError
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request of a conversation that has its reply."""
+
+    text: str
+    reply: Reply
 
 
 # --- Events ---
@@ -95,6 +120,37 @@ class Planned:
 
     request: str
     outcome: Plan | Refusal
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWritten:
+    """The planner has put the results of a request in words."""
+
+    request: str
+    text: str
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsed:
+    """The model gateway has asked the model for a task of *node*."""
+
+    node: str
+    task: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Delegated:
+    """The master's own agent, working on *task*, gives *step* to a node; *key* is what `TellDelegate` names.
+
+    The id of the step is made by the core.
+    """
+
+    task: str
+    key: str
+    step: Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +224,9 @@ MasterInput: TypeAlias = (
     | RequestMalformed
     | RequestControlled
     | Planned
+    | AnswerWritten
+    | ModelUsed
+    | Delegated
     | ReplyDelivered
     | NodeSeen
     | CardSeen
@@ -192,9 +251,26 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class MakePlan:
-    """Have the planner work on *request*; answer with Planned."""
+    """Have the planner work on *request*, whose limits are its whole budget; answer with Planned."""
 
     request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class WriteAnswer:
+    """Have the planner put the results of *request* in words; answer with AnswerWritten."""
+
+    request: Request
+    plan: Plan
+    results: tuple[StepResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TellDelegate:
+    """Tell the master's own agent how what it delegated (`Delegated`) has ended."""
+
+    key: str
+    result: StepResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +283,7 @@ class SendTask:
 
 @dataclass(frozen=True, slots=True)
 class SendTaskControl:
-    """Publish a Control for a task of *node*."""
+    """Publish a Control for a task of *node*; one of the node ``master`` runs here."""
 
     node: str
     task: str
@@ -224,7 +300,10 @@ class SendForget:
 
 @dataclass(frozen=True, slots=True)
 class RunHere:
-    """Run *task* with the master's own tools; answer with TaskResultSeen from node ``master``."""
+    """Run *task* with the master's own tools; answer with TaskResultSeen from node ``master``.
+
+    What an agent tells meanwhile comes as TaskEventSeen from the same.
+    """
 
     task: Task
 
@@ -252,6 +331,17 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class CountUsage:
+    """Write to the ledger's book of usage what *node* has used of *model* for *request*, at Unix time *ts*."""
+
+    node: str
+    request: str
+    model: str
+    usage: Usage
+    ts: float
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for the log."""
 
@@ -260,5 +350,17 @@ class Note:
 
 
 MasterEffect: TypeAlias = (
-    Save | MakePlan | SendTask | SendTaskControl | SendForget | RunHere | SendEvent | SendReply | Announce | Note
+    Save
+    | MakePlan
+    | WriteAnswer
+    | TellDelegate
+    | SendTask
+    | SendTaskControl
+    | SendForget
+    | RunHere
+    | SendEvent
+    | SendReply
+    | Announce
+    | CountUsage
+    | Note
 )

@@ -10,24 +10,32 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pibot_mesh import __version__
 from pibot_mesh.actor import Actor
-from pibot_mesh.agent.tools import Tool, ToolContext, ToolRegistry
+from pibot_mesh.agent.builtin.files import file_tools
+from pibot_mesh.agent.model import Model
+from pibot_mesh.agent.providers import is_configured
+from pibot_mesh.agent.tools import Tool, ToolRegistry
 from pibot_mesh.config.settings import MasterSettings
 from pibot_mesh.errors import BrokerError, ErrorCode, NoMaster, ProtocolError, StoreError
 from pibot_mesh.master.core import MasterCore
+from pibot_mesh.master.delegation import Delegation
 from pibot_mesh.master.events import (
     Announce,
+    AnswerWritten,
     CardSeen,
     Connected,
+    CountUsage,
     Disconnected,
     HealthSeen,
     MakePlan,
     MasterEffect,
     MasterInput,
+    ModelUsed,
     NodeSeen,
     Note,
     Origin,
@@ -47,10 +55,18 @@ from pibot_mesh.master.events import (
     SendTaskControl,
     TaskEventSeen,
     TaskResultSeen,
+    TellDelegate,
+    WriteAnswer,
 )
-from pibot_mesh.master.ledger import Ledger
+from pibot_mesh.master.gateway import Gateway
+from pibot_mesh.master.ledger import Ledger, day_of
 from pibot_mesh.master.log_topic import LogTopic
-from pibot_mesh.master.planner import OfflinePlanner, Planner
+from pibot_mesh.master.open_request import tokens_of
+from pibot_mesh.master.own_work import OwnWork
+from pibot_mesh.master.planner import OfflinePlanner, Planner, Planning, Situation, Words
+from pibot_mesh.master.planning.cards import mesh_text
+from pibot_mesh.master.planning.soul import load_soul, workspace_of
+from pibot_mesh.master.planning.task_planner import AutoPlanner, TaskPlanner
 from pibot_mesh.master.pool import MASTER, Pool
 from pibot_mesh.master.tools import mesh_tools
 from pibot_mesh.mqtt.client import Message
@@ -59,13 +75,15 @@ from pibot_mesh.protocol.codec import decode, encode
 from pibot_mesh.protocol.messages import (
     Control,
     Event,
+    Limits,
+    LLMChunk,
+    LLMRequest,
     MasterInfo,
     NodeCard,
     Reply,
     Request,
     Result,
     State,
-    Task,
     WireError,
     decode_health,
     decode_presence,
@@ -73,24 +91,46 @@ from pibot_mesh.protocol.messages import (
     encode_health,
 )
 from pibot_mesh.protocol.topics import Address, Kind, Topics
+from pibot_mesh.skills.system import CpuMeter, system_tools
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M")
+DELTAS = frozenset(("message_delta", "tool_update"))
+"""Events of which nobody misses one: they travel without a hand-shake."""
 
 
 class Master(AbstractAsyncContextManager["Master"]):
     """The master of the mesh. ``async with Master(settings) as master:`` runs it until the block ends.
 
-    *tools* are added to the master's own; *planner* takes the place of the offline engine. Raises ConfigError for
-    sentences that cannot be read, and StoreError where the ledger cannot be opened.
+    *tools* are added to the master's own; *model* takes the place of the one that the settings name, and *planner* of
+    the offline engine and the planner with the model. Raises ConfigError for sentences or a soul that cannot be read,
+    and StoreError where the ledger cannot be opened.
     """
 
-    def __init__(self, settings: MasterSettings, *, tools: Iterable[Tool] = (), planner: Planner | None = None) -> None:
+    def __init__(
+        self,
+        settings: MasterSettings,
+        *,
+        tools: Iterable[Tool] = (),
+        planner: Planner | None = None,
+        model: Model | None = None,
+    ) -> None:
         self.settings = settings
         self.boot = uuid.uuid4().hex[:12]
         self.pool = Pool()
-        self._planner = planner or OfflinePlanner(settings.sentences)
-        self.tools = ToolRegistry([*mesh_tools(self.pool, self._planner.examples), *tools])
+        self._model = model or _model_of(settings)
+        self._soul = load_soul(settings)
+        self._planner = planner or self._new_planner()
+        self._delegation = Delegation(self._post)
+        self.tools = ToolRegistry([*self._own_tools(), *tools])
+        self._work = OwnWork(
+            self.tools,
+            self._model,
+            prompt=lambda: f"{self._soul}\n\n# The mesh now\n{mesh_text(self._situation())}",
+            post=self._post,
+            boot=self.boot,
+            context_tokens=settings.model.context_tokens,
+        )
         self._topics = Topics(settings.root)
         self._link = Link(
             settings.broker,
@@ -104,6 +144,7 @@ class Master(AbstractAsyncContextManager["Master"]):
                 (Kind.NODE_CARD, "+"),
                 (Kind.TASK_EVENT, "+"),
                 (Kind.TASK_RESULT, "+"),
+                (Kind.LLM_REQUEST, "+"),
                 (Kind.MASTER_STATUS, ""),
             ],
             presence=Address(Kind.MASTER_STATUS),
@@ -117,6 +158,34 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._is_running = False
         self._is_leaving = False
         self._seq = 0
+        self._tokens_today: tuple[str, int] = ("", 0)
+
+    def _new_planner(self) -> Planner:
+        settings = self.settings
+        llm = None
+        if self._model is not None:
+            llm = TaskPlanner(self._model, soul=self._soul, context_tokens=settings.model.context_tokens)
+        return AutoPlanner(OfflinePlanner(settings.sentences), llm)
+
+    def _own_tools(self) -> list[Tool]:
+        tools = [
+            *mesh_tools(self.pool, self._planner.examples),
+            *file_tools(workspace_of(self.settings)),
+            *system_tools(CpuMeter()),
+        ]
+        return tools if self._model is None else [*tools, self._delegation.tool]
+
+    def _own_card(self) -> NodeCard:
+        is_agent = self._model is not None
+        return NodeCard(MASTER, self.boot, __version__, tools=self.tools.specs(), agent=is_agent)
+
+    def _situation(self) -> Situation:
+        load = {
+            node: len(member.open_tasks) / member.card.capacity.running
+            for node, member in self.pool.members.items()
+            if member.card is not None
+        }
+        return Situation(self.pool.online(), self._own_card(), self.pool.offline(), load)
 
     # Life
 
@@ -127,6 +196,7 @@ class Master(AbstractAsyncContextManager["Master"]):
         except BaseException:
             self._ledger.close()
             raise
+        self._gateway = self._new_gateway()
         self._actor: Actor[MasterInput, MasterEffect] = Actor(self._core, store=self._store, perform=self._perform)
         self._log_handler.begin()
         try:
@@ -157,6 +227,8 @@ class Master(AbstractAsyncContextManager["Master"]):
             stack.callback(self._planner.close)
             stack.push_async_callback(self._link.stop)
             stack.push_async_callback(self._actor.stop)
+            stack.push_async_callback(self._gateway.stop)
+            stack.push_async_callback(self._work.stop)
             self._log_handler.end()
             self._is_leaving = True
             for task in self._background:
@@ -169,17 +241,36 @@ class Master(AbstractAsyncContextManager["Master"]):
                 future.set_exception(NoMaster(f"the master was stopped before it replied to request {request_id}"))
 
     def _new_core(self) -> MasterCore:
+        settings = self.settings
         return MasterCore(
             boot=self.boot,
-            own_card=NodeCard(MASTER, self.boot, __version__, tools=self.tools.specs()),
+            own_card=self._own_card(),
             answer=self._planner.answer,
             may_reply_to=self._topics.is_reply_topic,
-            request_timeout_s=self.settings.request_timeout_s,
-            open_requests=self.settings.open_requests,
+            request_timeout_s=settings.request_timeout_s,
+            open_requests=settings.open_requests,
             jitter=random.Random(),
+            budget=Limits(settings.budget.turns, settings.budget.tool_calls, settings.budget.tokens),
+            ask=settings.approval.ask,
+            ask_within_s=settings.approval.within_s,
+            model=getattr(self._model, "model", "") or settings.model.model,
             pool=self.pool,
             remembered=self._ledger.unfinished(),
             wall=time.time,
+        )
+
+    def _new_gateway(self) -> Gateway:
+        day = day_of(time.time())
+        used = self._ledger.used_on(day)
+        self._tokens_today = (day, sum(used.values()))
+        return Gateway(
+            self._model,
+            self.settings.gateway,
+            budget=self._core.tokens_left,
+            send=self._send_chunk,
+            used=lambda node, task, usage: self._post(ModelUsed(node, task, usage)),
+            today=lambda: day_of(time.time()),
+            used_today=used,
         )
 
     async def wait_connected(self, timeout_s: float = 10.0) -> None:
@@ -204,9 +295,12 @@ class Master(AbstractAsyncContextManager["Master"]):
         node: str | None = None,
         plan_only: bool = False,
         timeout_s: float | None = None,
+        session: str | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Reply:
         """Do what *text* says, and return the reply, whatever its state. *on_event* sees the request's events.
+
+        *session* names the conversation that it goes on.
 
         Raises ProtocolError where *text* is empty or over 8,000 characters, and NoMaster where the master does not run,
         or stops before it has replied; what it had accepted it then goes on with after its next start.
@@ -214,7 +308,12 @@ class Master(AbstractAsyncContextManager["Master"]):
         if not self._is_running:
             raise NoMaster("this master does not run")
         request = Request(
-            uuid.uuid4().hex, text, node=node, mode="plan_only" if plan_only else "auto", timeout_s=timeout_s
+            uuid.uuid4().hex,
+            text,
+            node=node,
+            mode="plan_only" if plan_only else "auto",
+            timeout_s=timeout_s,
+            session=session,
         )
         encode(request)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -230,7 +329,11 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     def cancel(self, request_id: str, reason: str = "") -> None:
         """Cancel a request. Its reply still comes, and says what had been done."""
-        self._post(RequestControlled(request_id, Control("cancel", reason=reason)))
+        self.control(request_id, Control("cancel", reason=reason))
+
+    def control(self, request_id: str, control: Control) -> None:
+        """Steer a request, or approve or deny a call of it, as on the topic ``request/{id}/control``."""
+        self._post(RequestControlled(request_id, control))
 
     @property
     def refused(self) -> int:
@@ -264,7 +367,10 @@ class Master(AbstractAsyncContextManager["Master"]):
             case Kind.REQUEST_CONTROL:
                 return RequestControlled(address.id, decode(Control, payload), message.retain)
             case Kind.NODE_STATUS:
-                return NodeSeen(address.node, decode_presence(payload))
+                return self._read_status(address.node, payload)
+            case Kind.LLM_REQUEST:
+                self._read_llm_request(address, message)
+                return None
             case Kind.NODE_HEALTH:
                 return HealthSeen(address.node, decode_health(payload), message.retain)
             case Kind.NODE_CARD:
@@ -276,6 +382,19 @@ class Master(AbstractAsyncContextManager["Master"]):
             case Kind.MASTER_STATUS:
                 return OwnStatusSeen(decode_presence(payload))
         raise ProtocolError("topic", ["the master does not read it"])
+
+    def _read_status(self, node: str, payload: bytes) -> NodeSeen:
+        is_online = decode_presence(payload)
+        if not is_online:
+            self._gateway.node_gone(node)
+        return NodeSeen(node, is_online)
+
+    def _read_llm_request(self, address: Address, message: Message) -> None:
+        """For the gateway, which keeps nothing over a restart: the node asks again."""
+        if message.retain:
+            raise ProtocolError("LLMRequest", ["it came as a retained message, which may be from long ago"])
+        self._gateway.ask(address.node, _named(decode(LLMRequest, message.payload), "id", address.id))
+        self._link.ack(message)
 
     def _read_card(self, node: str, payload: bytes) -> NodeCard:
         card = _named(decode(NodeCard, payload), "node", node)
@@ -323,22 +442,18 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     async def _store(self, effects: Sequence[MasterEffect]) -> None:
         """Write to the ledger, in a thread: it syncs. Most of what comes (health, events) leaves nothing to write."""
-        if any(isinstance(effect, Save) for effect in effects):
+        if any(isinstance(effect, (Save, CountUsage)) for effect in effects):
             await asyncio.to_thread(self._ledger.write, effects)
 
     def _perform(self, effect: MasterEffect) -> None:
         match effect:
-            case MakePlan(request):
-                self._spawn(self._make_plan(request))
             case SendTask(node, task):
                 self._link.send(Kind.NODE_TASK, encode(task), node=node, expiry_s=task.ttl_s, keep=False)
-            case SendTaskControl(node, task_id, control):
+            case SendTaskControl(node, task_id, control) if node != MASTER:
                 self._link.send(Kind.TASK_CONTROL, encode(control), node=node, id=task_id)
             case SendForget(node, tasks):
                 forget = Control("forget", tasks=tasks)
                 self._link.send(Kind.NODE_CONTROL, encode(forget), node=node, keep=False)
-            case RunHere(task):
-                self._spawn(self._run_here(task))
             case SendEvent(event):
                 self._send_event(event)
             case SendReply():
@@ -347,22 +462,58 @@ class Master(AbstractAsyncContextManager["Master"]):
                 self._announce()
             case Note(text, level):
                 _log.log(logging.getLevelName(level.upper()), "%s", text)
+            case _:
+                self._do_here(effect)
+
+    def _do_here(self, effect: MasterEffect) -> None:
+        """What the master does itself. In its last moments nothing is begun: the ledger has it, for the next start."""
+        match effect:
+            case MakePlan(request):
+                self._spawn(self._make_plan(request))
+            case WriteAnswer():
+                self._spawn(self._write_answer(effect))
+            case RunHere(task) if not self._is_leaving:
+                self._work.start(task)
+            case SendTaskControl(_, task_id, control):
+                self._work.control(task_id, control)
+            case TellDelegate(key, ended):
+                self._delegation.told(key, ended)
+            case CountUsage():
+                self._note_tokens(effect)
 
     async def _make_plan(self, request: Request) -> None:
         try:
-            outcome = await self._planner.plan(request, self.pool.online(), self.pool.offline())
+            situation = self._situation()
+            if request.session is not None:
+                situation = replace(situation, conversation=self._ledger.conversation(request.session))
+            planning = await self._planner.plan(request, situation)
+        except StoreError as error:
+            planning = Planning(Refusal(WireError(ErrorCode.STORAGE, str(error), retryable=True)))
         except Exception:  # noqa: BLE001 - a bug in the planner must still give the one reply
             _log.exception("a bug: request %s could not be planned", request.id)
-            outcome = Refusal(WireError(ErrorCode.INTERNAL, "the planner met a bug; the master's log says more"))
-        self._post(Planned(request.id, outcome))
+            bug = WireError(ErrorCode.INTERNAL, "the planner met a bug; the master's log says more")
+            planning = Planning(Refusal(bug))
+        self._post(Planned(request.id, planning.outcome, planning.usage))
 
-    async def _run_here(self, task: Task) -> None:
-        outcome = await self.tools.outcome(task.tool or "", task.args, ToolContext(task.id, task.request))
-        result = Result(task.id, task.request, task.attempt, outcome.state, outcome.output, outcome.error)
-        self._post(TaskResultSeen(MASTER, result))
+    async def _write_answer(self, effect: WriteAnswer) -> None:
+        request, plan, results = effect.request, effect.plan, effect.results
+        try:
+            words = await self._planner.write(request, plan, results)
+        except Exception:  # noqa: BLE001 - a bug in the planner must still give the one reply
+            _log.exception("a bug: the answer to request %s could not be written", request.id)
+            words = Words(self._planner.answer(plan, results))
+        self._post(AnswerWritten(request.id, words.text, words.usage))
+
+    def _send_chunk(self, node: str, chunk: LLMChunk) -> None:
+        self._link.send(Kind.LLM_CHUNK, encode(chunk), node=node, id=chunk.id, keep=False)
+
+    def _note_tokens(self, counted: CountUsage) -> None:
+        day, tokens = self._tokens_today
+        today = day_of(counted.ts)
+        self._tokens_today = (today, (tokens if day == today else 0) + tokens_of(counted.usage))
 
     def _send_event(self, event: Event) -> None:
-        self._link.send(Kind.REQUEST_EVENT, encode(event), id=event.run)
+        self._link.send(Kind.REQUEST_EVENT, encode(event), id=event.run, is_delta=event.type in DELTAS)
         _, on_event = self._askers.get(event.run, (None, None))
         if on_event is not None:
             on_event(event)
@@ -386,7 +537,8 @@ class Master(AbstractAsyncContextManager["Master"]):
     def _announce(self) -> None:
         """Info and health, then ``online`` last (promise 5)."""
         self._seq += 1
-        info = MasterInfo(self.boot, __version__, engines=("offline",), seq=self._seq)
+        engines = ("offline",) if self._model is None else ("offline", "llm")
+        info = MasterInfo(self.boot, __version__, engines=engines, seq=self._seq)
         self._link.send(Kind.MASTER_INFO, encode(info))
         self._send_health()
         self._link.send_presence(True)
@@ -403,6 +555,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             "nodes_online": float(len(self.pool.online())),
             "nodes_offline": float(len(self.pool.offline())),
             "rejected_messages": float(self._link.rejections.total),
+            "tokens_today": float(self._tokens_today[1] if self._tokens_today[0] == day_of(time.time()) else 0),
             "seq": float(self._seq),
         }
         self._link.send(Kind.MASTER_HEALTH, encode_health(numbers))
@@ -414,6 +567,15 @@ class Master(AbstractAsyncContextManager["Master"]):
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _model_of(settings: MasterSettings) -> Model | None:
+    """The model that *settings* name, or None where they name none that could be asked."""
+    if not is_configured(settings.model):
+        return None
+    from pibot_mesh.agent.client import LLMClient
+
+    return LLMClient(settings.model)
 
 
 def _named(message: M, field: str, expected: str) -> M:

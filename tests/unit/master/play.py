@@ -18,6 +18,7 @@ from pibot_mesh.master.events import (
     Record,
     Refusal,
     RequestArrived,
+    RequestControlled,
     RunHere,
     Save,
     SendEvent,
@@ -30,7 +31,9 @@ from pibot_mesh.master.events import (
 from pibot_mesh.protocol.codec import JSON, encode
 from pibot_mesh.protocol.messages import (
     Capacity,
+    Control,
     Event,
+    Limits,
     NodeCard,
     Output,
     Plan,
@@ -40,7 +43,9 @@ from pibot_mesh.protocol.messages import (
     State,
     Step,
     Task,
+    ToolCall,
     ToolSpec,
+    Usage,
     WireError,
 )
 
@@ -51,11 +56,16 @@ SPECS = (
     ToolSpec("set", parameters={"properties": {"value": {"type": "number"}}}, effect="actuate", safe_to_retry=True),
     ToolSpec("press", effect="actuate", safe_to_retry=False),
 )
-OWN = (ToolSpec("mesh_status"), ToolSpec("wipe", effect="write", safe_to_retry=False))
+OWN = (
+    ToolSpec("mesh_status"),
+    ToolSpec("wipe", effect="write", safe_to_retry=False),
+    ToolSpec("delegate", safe_to_retry=False),
+)
+BUDGET = Limits(50, 100, 10_000)
 
 
 def card(node: str, boot: str = "b1", *, labels: tuple[str, ...] = (), running: int = 2, queued: int = 16) -> NodeCard:
-    return NodeCard(node, boot, "1", labels=labels, tools=SPECS, capacity=Capacity(running, queued))
+    return NodeCard(node, boot, "1", labels=labels, tools=SPECS, capacity=Capacity(running, queued), agent=True)
 
 
 def plan(*steps: Step) -> Plan:
@@ -70,18 +80,30 @@ class Play:
     """One master, from one start to the next, and the ledger that outlives it."""
 
     def __init__(
-        self, ledger: dict[str, Record] | None = None, *, open_requests: int = 10, boot: str = "m1", at: float = 1000.0
+        self,
+        ledger: dict[str, Record] | None = None,
+        *,
+        open_requests: int = 10,
+        boot: str = "m1",
+        at: float = 1000.0,
+        ask: tuple[str, ...] = (),
+        budget: Limits = BUDGET,
     ) -> None:
+        self._ask = ask
         self.now = at
         self.ledger = ledger if ledger is not None else {}
         self.core = MasterCore(
             boot=boot,
-            own_card=NodeCard("master", boot, "1", tools=OWN),
+            own_card=NodeCard("master", boot, "1", tools=OWN, agent=True),
             answer=lambda plan, steps: ", ".join(f"{one.step} {one.state}" for one in steps),
             may_reply_to=lambda topic: topic.startswith("pibot/reply/"),
             request_timeout_s=100,
             open_requests=open_requests,
             jitter=_Even(),
+            budget=budget,
+            ask=ask,
+            ask_within_s=60,
+            model="m",
             remembered=[record for record in self.ledger.values() if not record.is_sent],
             wall=lambda: 5000.0,
         )
@@ -91,7 +113,7 @@ class Play:
 
     def again(self, after: float = 1.0) -> Play:
         """The master after a crash: all that is left is the ledger."""
-        later = Play(self.ledger, boot="m2", at=self.now + after)
+        later = Play(self.ledger, boot="m2", at=self.now + after, ask=self._ask)
         later.first = later.start()
         return later
 
@@ -144,10 +166,17 @@ class Play:
         data: JSON = None,
         error: WireError | None = None,
         request: str | None = None,
+        calls: tuple[ToolCall, ...] = (),
+        usage: Usage = Usage(),
     ) -> list[MasterEffect]:
         """A node's result arrives."""
         name = request or task.rsplit("-", 1)[0]
-        return self.hear(TaskResultSeen(node, Result(task, name, attempt, state, Output("ok", data), error)))  # type: ignore[arg-type]
+        result = Result(task, name, attempt, state, Output("ok", data), error, calls, usage)  # type: ignore[arg-type]
+        return self.hear(TaskResultSeen(node, result))
+
+    def control(self, action: str, name: str = "r1", **fields: object) -> list[MasterEffect]:
+        """Somebody says something about a request."""
+        return self.hear(RequestControlled(name, Control(action, **fields)))  # type: ignore[arg-type]
 
     def event(self, kind: str, task: str = "r1-s1", *, node: str = "n1", **data: JSON) -> list[MasterEffect]:
         """An event of a node's task arrives."""
@@ -195,6 +224,12 @@ def sent(effects: Sequence[object]) -> list[tuple[str, Task]]:
 
 def replies(effects: Sequence[object]) -> list[Reply]:
     return [effect.reply for effect in only(effects, SendReply)]
+
+
+def facts(effects: Sequence[object], kind: str) -> dict[str, JSON]:
+    """The fields of the one event of this type."""
+    [found] = [effect.event for effect in only(effects, SendEvent) if effect.event.type == kind]
+    return dict(found.data)
 
 
 def said(effects: Sequence[object]) -> list[str]:

@@ -31,7 +31,7 @@ from pibot_mesh.master.events import (
 )
 from pibot_mesh.protocol.codec import encode
 from pibot_mesh.protocol.messages import Control, NodeCard, Reply, Request, State, WireError
-from tests.unit.master.play import Play, only, plan, replies, said, sent, step
+from tests.unit.master.play import BUDGET, Play, only, plan, replies, said, sent, step
 
 PLAIN = Origin(is_plain=True, delivery=7)
 
@@ -193,7 +193,7 @@ def test_a_packet_id_that_comes_round_again_is_no_copy() -> None:
 
     effects = play.hear(RequestArrived(Request("p2", "turn on the fan"), PLAIN, is_copy=True))
 
-    assert only(effects, MakePlan) == [MakePlan(Request("p2", "turn on the fan"))]
+    assert only(effects, MakePlan) == [MakePlan(Request("p2", "turn on the fan", limits=BUDGET))]
 
 
 def test_a_copy_after_a_restart_is_recognised_while_its_request_is_open() -> None:
@@ -391,7 +391,7 @@ def test_a_request_that_was_not_planned_at_the_crash_is_planned_again() -> None:
 
     later = play.again()
 
-    assert later.first == [MakePlan(Request("r1", "do it"))]
+    assert later.first == [MakePlan(Request("r1", "do it", limits=BUDGET))]
     later.connect("n1")
     assert sent(later.hear(Planned("r1", plan(step())))) != []
 

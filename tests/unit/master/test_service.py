@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,12 @@ import pytest
 from pibot_mesh.actor import Actor
 from pibot_mesh.config.settings import BrokerSettings, MasterSettings
 from pibot_mesh.errors import ErrorCode, NoMaster, StoreError
-from pibot_mesh.master.events import MasterEffect, Refusal
+from pibot_mesh.master.events import MasterEffect
+from pibot_mesh.master.planner import Planning, Situation, Words
 from pibot_mesh.master.service import Master
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.mqtt.link import Link
-from pibot_mesh.protocol.messages import NodeCard, Plan, Reply, Request, State, StepResult
+from pibot_mesh.protocol.messages import Plan, Reply, Request, State, StepResult
 from pibot_mesh.protocol.topics import Address, Kind
 from tests.brokers import free_port, until
 
@@ -28,13 +29,16 @@ class Waiting:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def plan(self, request: Request, cards: Mapping[str, NodeCard], offline: Collection[str]) -> Plan | Refusal:
+    async def plan(self, request: Request, _: Situation) -> Planning:
         self.asked.append(request.text)
         await asyncio.Event().wait()
         raise AssertionError("nobody lets it go")
 
     def answer(self, plan: Plan, results: Sequence[StepResult]) -> str:
         return ""
+
+    async def write(self, _: Request, plan: Plan, results: Sequence[StepResult]) -> Words:
+        return Words(self.answer(plan, results))
 
     def examples(self, language: str) -> list[str]:
         return []
