@@ -84,18 +84,22 @@ class Client(AbstractAsyncContextManager["Client"]):
         node: str | None = None,
         mode: Literal["auto", "offline", "plan_only"] = "auto",
         timeout_s: float = 120.0,
+        session: str | None = None,
         request_id: str | None = None,
         heard_within_s: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Reply:
         """Do what *text* says, and return the reply, whatever its state. *on_event* sees the request's events.
 
-        The request is sent again, under the same id, until the master says that it has it: it is done once all the
-        same. Raises ProtocolError where *text* is empty or over 8,000 characters, and NoMaster where no reply comes, or
-        not a first word within *heard_within_s*: a master that was killed may count as online for a while. On MQTT 5
-        the broker does not keep the request for longer than that.
+        Requests of one *session* (an id) are a conversation: "and now off again" is about the device before. A request
+        is sent again, under the same id, until the master says that it has it: it is done once all the same. Raises
+        ProtocolError where *text* is empty or over 8,000 characters, or *session* no id, and NoMaster where no reply
+        comes, or not a first word within *heard_within_s*: a master that was killed may count as online for a while. On
+        MQTT 5 the broker does not keep the request for longer than that.
         """
-        request = Request(request_id or uuid.uuid4().hex, text, node=node, mode=mode, timeout_s=timeout_s)
+        request = Request(
+            request_id or uuid.uuid4().hex, text, node=node, mode=mode, timeout_s=timeout_s, session=session
+        )
         payload = encode(request)
         asked = _Asked(asyncio.get_running_loop().create_future(), on_event)
         self._asked[request.id] = asked
@@ -113,7 +117,15 @@ class Client(AbstractAsyncContextManager["Client"]):
 
     def cancel(self, request_id: str, reason: str = "") -> None:
         """Cancel a request. Its reply still comes, and says what had been done."""
-        self._link.send(Kind.REQUEST_CONTROL, encode(Control("cancel", reason=reason)), id=request_id)
+        self.control(request_id, Control("cancel", reason=reason))
+
+    def control(self, request_id: str, control: Control) -> None:
+        """Give an order about a request: cancel, steer, approve or deny.
+
+        What comes of it is among the request's events: ``cancel_requested``, ``steered``, ``approval_answered``, or
+        ``control_refused``.
+        """
+        self._link.send(Kind.REQUEST_CONTROL, encode(control), id=request_id)
 
     async def _first_word(self, asked: _Asked, within_s: float) -> None:
         try:

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import click
@@ -26,11 +28,31 @@ _LAST_WORD_S: Final = 8.0
 class _Spinner(Protocol):
     def update(self, status: str) -> None: ...
 
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _check_session(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    import re
+
+    from pibot_mesh.protocol.codec import ID_PATTERN
+
+    if value is not None and not re.fullmatch(ID_PATTERN, value):
+        raise click.BadParameter("a name of 1 to 64 letters, digits, '_' or '-' is expected", ctx, parameter)
+    return value
+
 
 @click.command("ask")
 @click.argument("words", metavar="TEXT", nargs=-1, required=True)
 @click.option("--json", "is_json", is_flag=True, help="Print the reply as one JSON object (docs/protocol.md), no more.")
 @click.option("--node", metavar="NAME", help="Do every step on this node.")
+@click.option(
+    "--session",
+    metavar="NAME",
+    callback=_check_session,
+    help='Go on with the conversation of this name: "and now off again" is about the device before.',
+)
 @click.option("--plan-only", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option(
     "--timeout",
@@ -46,6 +68,7 @@ def command(
     words: tuple[str, ...],
     is_json: bool,
     node: str | None,
+    session: str | None,
     plan_only: bool,
     timeout_s: float,
     broker: str | None,
@@ -61,15 +84,34 @@ def command(
         raise click.BadParameter("say what you want, such as: turn on the fan", param_hint="TEXT")
     log_in_words(logging.ERROR)
     mesh = connection(broker, root)
-    show = _Show(is_json=is_json, shows_plan=not plan_only)
-    code = asyncio.run(_ask(mesh, text, show, node=node, plan_only=plan_only, timeout_s=timeout_s))
+    show = _Show(mesh, is_json=is_json, shows_plan=not plan_only)
+    choices = Choices(text, node, session, "plan_only" if plan_only else "auto", timeout_s)
+    code = asyncio.run(_ask(mesh, choices, show))
     click.get_current_context().exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What was asked for on the command line."""
+
+    text: str
+    node: str | None
+    session: str | None
+    mode: Literal["plan_only", "auto"]
+    timeout_s: float
 
 
 class _Show:
     """What is seen while a request runs: a spinner on a terminal, plain lines elsewhere, nothing for ``--json``."""
 
-    def __init__(self, *, is_json: bool, shows_plan: bool) -> None:
+    def __init__(self, mesh: Connection, *, is_json: bool, shows_plan: bool) -> None:
+        from pibot_mesh.cli.approval_prompt import can_ask_here
+        from pibot_mesh.cli.story import Progress
+
+        self.can_ask = can_ask_here() and not is_json
+        """Whether questions are answered right here."""
+        self._mesh = mesh
+        self._progress = Progress()
         self._is_json = is_json
         self._skipped = set() if shows_plan else {"request_planned"}
         self._spinner: _Spinner | None = None
@@ -86,19 +128,28 @@ class _Show:
 
     def event(self, event: Event) -> None:
         """Show one event."""
-        from pibot_mesh.cli.story import event_lines, progress
+        from pibot_mesh.cli.story import event_lines
 
         if self._is_json:
             return
-        doing = progress(event)
+        doing = self._progress.after(event)
         if self._spinner is not None and doing is not None:
             from rich.markup import escape
 
             self._spinner.update(escape(clean(doing)))
         if event.type in self._skipped:
             return
-        for line in event_lines(event):
+        for line in event_lines(event, options=None if self.can_ask else self._mesh.options):
             say(line.text, tone=line.tone, dim=line.dim, err=True)
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """A context in which no spinner turns."""
+        if self._spinner is not None:
+            self._spinner.stop()
+        yield
+        if self._spinner is not None:
+            self._spinner.start()
 
     def interrupted(self) -> None:
         """Ctrl-C was pressed."""
@@ -118,18 +169,30 @@ class _Show:
             say(line.text, tone=line.tone, bold=not line.tone)
 
 
-async def _ask(mesh: Connection, text: str, show: _Show, *, node: str | None, plan_only: bool, timeout_s: float) -> int:
+async def _ask(mesh: Connection, choices: Choices, show: _Show) -> int:
+    from pibot_mesh.cli.approval_prompt import ApprovalPrompt
     from pibot_mesh.cli.asking import Asking
     from pibot_mesh.cli.viewer import WAIT_S
     from pibot_mesh.client import Client
 
     async with Client(mesh.broker, root=mesh.root, wait_s=WAIT_S) as client:
-        mode: Literal["plan_only", "auto"] = "plan_only" if plan_only else "auto"
-        asking = Asking(client, text, node=node, mode=mode, timeout_s=timeout_s)
+        asking = Asking(
+            client,
+            choices.text,
+            node=choices.node,
+            mode=choices.mode,
+            timeout_s=choices.timeout_s,
+            session=choices.session,
+        )
         interrupts = _Interrupts(asking, show)
+        prompt = ApprovalPrompt(asking.control, interrupts.came, show.still) if show.can_ask else None
         with show.live():
             async for event in asking:
                 show.event(event)
+                if prompt is not None:
+                    prompt.see(event)
+            if prompt is not None:
+                await prompt.close()
         reply = asking.reply
     if reply is not None:
         show.reply(reply)
@@ -147,9 +210,10 @@ class _Interrupts:
         self._asking = asking
         self._show = show
         self._loop = asyncio.get_running_loop()
-        self._loop.add_signal_handler(signal.SIGINT, self._interrupted)
+        self._loop.add_signal_handler(signal.SIGINT, self.came)
 
-    def _interrupted(self) -> None:
+    def came(self) -> None:
+        """Ctrl-C was pressed."""
         self.number += 1
         if self.number > 1:
             self._asking.leave()

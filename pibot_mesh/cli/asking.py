@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Literal
 
 from pibot_mesh.client import Client
-from pibot_mesh.protocol.messages import Event, Reply
+from pibot_mesh.protocol.messages import Control, Event, Reply
 
 _HEARD_WITHIN_S: Final = 4.0
 
@@ -27,6 +27,7 @@ class Asking:
         node: str | None = None,
         mode: Literal["auto", "plan_only"] = "auto",
         timeout_s: float = 120.0,
+        session: str | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self._client = client
@@ -37,6 +38,7 @@ class Asking:
                 node=node,
                 mode=mode,
                 timeout_s=timeout_s,
+                session=session,
                 request_id=self.id,
                 heard_within_s=_HEARD_WITHIN_S,
                 on_event=self._events.put_nowait,
@@ -57,6 +59,10 @@ class Asking:
     def cancel(self, reason: str) -> None:
         """Have the master cancel the request. Its reply still comes."""
         self._client.cancel(self.id, reason)
+
+    def control(self, control: Control) -> None:
+        """Give an order about the request."""
+        self._client.control(self.id, control)
 
     async def cancelled_within(self, timeout_s: float, reason: str) -> None:
         """Have the master cancel the request, and wait for its reply for at most *timeout_s* seconds."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Final
 
 from pibot_mesh.agent.events import (
     AgentEvent,
@@ -18,11 +17,8 @@ from pibot_mesh.agent.events import (
     ToolStart,
     ToolUpdate,
 )
-from pibot_mesh.cli.story import Line
+from pibot_mesh.cli.story import Line, short
 from pibot_mesh.protocol.messages import Usage
-
-_WIDTH: Final = 100
-"""Characters of a tool's arguments or output that are shown."""
 
 
 class ChatView:
@@ -88,14 +84,6 @@ class ChatView:
 
     def _line(self, text: str) -> Line:
         return Line(text, dim=self._kind == "reasoning")
-
-
-def short(text: str) -> str:
-    """The first line of *text*, cut, with a word on what is left out."""
-    first, _, rest = text.strip().partition("\n")
-    lines = rest.count("\n") + 1 if rest else 0
-    cut = first if len(first) <= _WIDTH else f"{first[: _WIDTH - 1]}…"
-    return f"{cut} (+{lines} lines)" if lines else cut
 
 
 def _tidy(arguments: str) -> str:

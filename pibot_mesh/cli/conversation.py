@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final, Protocol
 
+from pibot_mesh.cli.approval_prompt import ApprovalPrompt, can_ask_here
 from pibot_mesh.cli.asking import Asking
 from pibot_mesh.cli.exits import FAILED, exit_code
 from pibot_mesh.cli.options import Connection
@@ -32,24 +34,28 @@ class Interruptible(Protocol):
 
 
 class Conversation:
-    """Sends requests through *client*, and shows plan, events and answers."""
+    """Sends requests through *client*, all in one session, and shows plan, events and answers."""
 
     def __init__(self, client: Client, mesh: Connection, signals: Interruptible) -> None:
         self._client = client
         self._mesh = mesh
         self._signals = signals
+        self._session = uuid.uuid4().hex
         self._own: deque[str] = deque(maxlen=100)
 
     async def request(self, text: str, *, ctrl_c_cancels: bool = True) -> int:
         """Do one request, and return its exit code."""
-        asking = Asking(self._client, text)
+        asking = Asking(self._client, text, session=self._session)
         self._own.append(asking.id)
         if ctrl_c_cancels:
             self._signals.cancel_request = lambda: self._cancel(asking)
+        prompt = ApprovalPrompt(asking.control, lambda: self._cancel(asking)) if can_ask_here() else None
         try:
             async for event in asking:
-                for line in event_lines(event):
+                for line in event_lines(event, options=self._mesh.options if prompt is None else None):
                     _show(line, indent="  ")
+                if prompt is not None:
+                    prompt.see(event)
             reply = asking.reply
         except MeshError as error:
             say(str(error), tone="bad")
@@ -59,6 +65,8 @@ class Conversation:
             raise
         finally:
             self._signals.cancel_request = None
+            if prompt is not None:
+                await prompt.close()
         if reply is None:
             return FAILED
         _show(reply_line(reply))
@@ -83,6 +91,9 @@ class Conversation:
             event = decode(Event, message.payload)
             if event.type == "request_accepted":
                 say(f"[mqtt] > {event.data.get('text', '')}", tone="key")
+            elif event.type in ("approval_required", "approval_answered"):
+                for line in event_lines(event, options=self._mesh.options):
+                    _show(line, indent="[mqtt] ")
 
 
 def _show(line: Line, *, indent: str = "") -> None:

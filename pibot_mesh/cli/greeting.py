@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from pibot_mesh import __version__
+from pibot_mesh.agent.providers import is_configured
+from pibot_mesh.cli.model_options import model_words
 from pibot_mesh.cli.options import Connection
 from pibot_mesh.cli.screen import say
+from pibot_mesh.config.settings import ModelSettings
 from pibot_mesh.protocol.messages import DeviceSpec, NodeCard
 
 _SENTENCES: Final = (
@@ -20,20 +23,24 @@ _SENTENCES: Final = (
     "if the temperature on the balcony is above 20, turn on the fan in the kitchen",
     "what can you do",
 )
+_FREE_WORDS: Final = ("I am cold and want to read: make the kitchen cosy",)
+"""What no sentence template knows."""
 
 
-def greet(mesh: Connection, broker_name: str, cards: Sequence[NodeCard], folder: Path) -> None:
+def greet(mesh: Connection, broker_name: str, cards: Sequence[NodeCard], folder: Path, model: ModelSettings) -> None:
     """Print it all."""
     say(f"PiBot Mesh {__version__} is running.", bold=True)
     say(f"  broker  {broker_name} on {mesh.broker}")
     say(f"  master  state in {_short(folder)}")
+    only = "" if is_configured(model) else ": only sentences like those below are understood"
+    say(f"  model   {model_words(model)}{only}")
     places = [f"{card.node}{_room(card.devices)}" for card in cards]
     say(f"  nodes   {', '.join(places)}")
     if cards:
         say(f"          each with {', '.join(device.name for device in cards[0].devices)}; all simulated")
     say()
     say("Type a request, for example:")
-    for sentence in _SENTENCES:
+    for sentence in [*_SENTENCES, *(_FREE_WORDS if is_configured(model) else ())]:
         say(f"  {sentence}", tone="key")
     say()
     say("From another terminal:")
@@ -49,12 +56,10 @@ def commands(mesh: Connection) -> list[str]:
     where = "" if mesh.broker.host in ("127.0.0.1", "localhost") else f" -h {mesh.broker.host}"
     where += "" if mesh.broker.port == 1883 else f" -p {mesh.broker.port}"
     root = mesh.root
-    option = f" --broker {mesh.broker}" if where else ""
-    option += f" --root {shlex.quote(root)}" if root != "pibot" else ""
     return [
         f"mosquitto_sub{where} -v -t {_quote(f'{root}/#')}",
         f'mosquitto_pub{where} -t {shlex.quote(f"{root}/request")} -m "turn off the fan on worker-1"',
-        f"{_program()} status --watch{option}",
+        f"{_program()} status --watch {mesh.options}".rstrip(),
     ]
 
 

@@ -22,13 +22,13 @@ ROOMS: Final = ("kitchen", "balcony", "garage", "bedroom", "bathroom", "attic", 
 class LocalMesh(AbstractAsyncContextManager["LocalMesh"]):
     """A master and the nodes ``worker-1`` to ``worker-N``, with their state in one folder.
 
-    On leaving, all of them end side by side: outputs safe first, then goodbye to the broker. Raises StoreError and
-    ConfigError as they do.
+    Of *settings*, the master's, all counts but broker, root and state folder. The nodes ask its model. On leaving, all
+    end side by side: outputs safe first, then goodbye to the broker. Raises StoreError and ConfigError as they do.
     """
 
-    def __init__(self, mesh: Connection, nodes: int, state_dir: Path) -> None:
+    def __init__(self, mesh: Connection, nodes: int, state_dir: Path, settings: MasterSettings) -> None:
         self._mesh = mesh
-        self.master = Master(MasterSettings(mesh.root, mesh.broker, state_dir))
+        self.master = Master(replace(settings, root=mesh.root, broker=mesh.broker, state_dir=state_dir))
         self.nodes = tuple(self._node(number, state_dir) for number in range(1, nodes + 1))
         self._running: list[Master | Node] = []
 

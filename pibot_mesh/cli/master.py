@@ -21,6 +21,7 @@ def command(
 
     Without CONFIG the defaults hold. It ends on Ctrl-C or SIGTERM, and waits for a broker that is not there yet.
     """
+    from pibot_mesh.cli.model_options import model_words
     from pibot_mesh.cli.running import serve
     from pibot_mesh.config.loader import load_master
     from pibot_mesh.logs import log_to_terminal
@@ -31,6 +32,9 @@ def command(
     log_to_terminal(settings.log_level)
 
     async def run() -> None:
-        await serve(Master(settings), f"master: broker {settings.broker}, state in {settings.state_dir}")
+        model = model_words(settings.model)
+        await serve(
+            Master(settings), f"master: broker {settings.broker}, state in {settings.state_dir}, model: {model}"
+        )
 
     asyncio.run(run())

@@ -32,6 +32,8 @@ KINDS: Final = (
     Kind.SENSOR,
 )
 """What a `MeshView` is made of."""
+MODEL_ENGINE: Final = "llm"
+"""What a master with a language model has among its engines."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,11 @@ class NodeView:
     inputs: dict[str, OutputValue] = field(default_factory=dict)
     outputs: dict[str, OutputValue] = field(default_factory=dict)
     sensors: dict[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether it takes instructions in words, as well as calls."""
+        return self.card is not None and self.card.agent
 
     def unit(self, sensor: str, quantity: str) -> str:
         """The unit of what a sensor gives, where the card tells it."""
@@ -66,6 +73,11 @@ class MeshView:
     master_health: Mapping[str, float] = field(default_factory=dict)
     is_stopped: bool = False
     nodes: dict[str, NodeView] = field(default_factory=dict)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the master plans with a language model what no sentence template knows."""
+        return self.master is not None and MODEL_ENGINE in self.master.engines
 
     def see(self, address: Address, payload: bytes) -> None:
         """Take in one message. An empty one takes away what was said before. Raises ProtocolError."""

@@ -47,6 +47,7 @@ def command(
     Without CONFIG the defaults hold. It ends on Ctrl-C or SIGTERM, with its outputs safe, and waits for a broker that
     is not there yet.
     """
+    from pibot_mesh.cli.model_options import model_words
     from pibot_mesh.cli.running import serve
     from pibot_mesh.logs import log_to_terminal
     from pibot_mesh.node.service import Node
@@ -57,7 +58,8 @@ def command(
 
     async def run() -> None:
         devices = f"{len(settings.devices)} devices{', simulated' if settings.simulate else ''}"
-        await serve(Node(settings), f"node {settings.id}: broker {settings.broker}, {devices}")
+        model = model_words(settings.model)
+        await serve(Node(settings), f"node {settings.id}: broker {settings.broker}, {devices}, model: {model}")
 
     asyncio.run(run())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +23,13 @@ class Connection:
 
     broker: BrokerSettings
     root: str
+
+    @property
+    def options(self) -> str:
+        """What another ``pibot`` on this machine must be told to find it, such as ``--broker hub.local:1884``."""
+        is_default = self.broker.host in ("127.0.0.1", "localhost") and self.broker.port == 1883
+        broker = [] if is_default else ["--broker", str(self.broker)]
+        return shlex.join([*broker, *([] if self.root == "pibot" else ["--root", self.root])])
 
 
 def mesh_options(function: F) -> F:
@@ -57,6 +66,15 @@ def _checked(
             check(value)
         except ConfigError as error:
             raise click.BadParameter(str(error), ctx, parameter) from None
+    return value
+
+
+def check_id(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """For click: *value*, where it can be the id of a request or a call."""
+    from pibot_mesh.protocol.codec import ID_PATTERN
+
+    if value is not None and not re.fullmatch(ID_PATTERN, value):
+        raise click.BadParameter("an id is 1 to 64 letters, digits, '_' or '-'", ctx, parameter)
     return value
 
 

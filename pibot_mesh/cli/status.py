@@ -128,7 +128,7 @@ def _master_line(view: MeshView, mesh: Connection) -> Text:
     line.append("online" if view.is_master_online else "offline", "green" if view.is_master_online else "red")
     line.append(f" at {mesh.broker}, root {clean(mesh.root)}")
     if view.is_master_online and view.master is not None:
-        line.append(f", version {clean(view.master.version)}")
+        line.append(f", version {clean(view.master.version)}, {'with' if view.has_model else 'without'} a model")
     if view.is_master_online and "open_requests" in view.master_health:
         line.append(f", open requests: {view.master_health['open_requests']:.0f}")
     return line
@@ -172,7 +172,8 @@ def _state(node: NodeView) -> Text:
     tasks = [Text(f"{count:.0f} {word}") for count, word in ((running, "running"), (queued, "queued")) if count]
     # A broker that forgot the retained stop does not free a node: its journal holds it until a person says RUN.
     stop = [Text("STOPPED", style="bold red")] if node.health.get("stopped") else []
-    return Text("\n").join([Text("online", style="green"), *stop, *tasks])
+    agent = [Text("agent", style="dim")] if node.is_agent else []
+    return Text("\n").join([Text("online", style="green"), *stop, *agent, *tasks])
 
 
 def _states(node: NodeView, states: dict[str, OutputValue]) -> Text:

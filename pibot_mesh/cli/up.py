@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from pibot_mesh.cli.engines import DEFAULT_PORT, ENGINES, Engine
+from pibot_mesh.cli.model_options import master_settings, model_choice, model_words
 from pibot_mesh.cli.options import Connection, connection, environment, mesh_options
 from pibot_mesh.cli.screen import log_in_words, say
 from pibot_mesh.errors import BrokerError
 
 if TYPE_CHECKING:
     from pibot_mesh.cli.conversation import Conversation
+    from pibot_mesh.config.settings import MasterSettings
     from pibot_mesh.mqtt.client import Message
     from pibot_mesh.mqtt.embedded import EmbeddedBroker
     from pibot_mesh.mqtt.private import PrivateMosquitto
@@ -48,6 +50,7 @@ class Choices:
     state_dir: Path | None
     mesh: Connection
     is_broker_given: bool
+    master: MasterSettings
 
 
 @click.command("up")
@@ -56,6 +59,8 @@ class Choices:
 @click.option("--nodes", type=click.IntRange(1, 50), default=3, show_default=True, help="How many simulated nodes.")
 @click.option("--ask", "text", metavar="TEXT", help="Do one request, show what happens, and end.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="The folder for what must survive a restart.")
+@click.option("--config", metavar="FILE", help="A master's file: all in it counts but broker, root and state_dir.")
+@model_choice
 @mesh_options
 def command(
     *,
@@ -64,19 +69,25 @@ def command(
     nodes: int,
     text: str | None,
     state_dir: Path | None,
+    config: str | None,
+    provider: str | None,
+    model: str | None,
+    base_url: str | None,
     broker: str | None,
     root: str | None,
 ) -> None:
     """Run a broker, a master and simulated nodes, all in this process, with a prompt for requests.
 
-    With --broker, the broker there is used and none is run. --ask ends with 0 when the request was completed, else with
-    2. Ctrl-C ends the mesh; while a request runs, it cancels that.
+    With --broker, the broker there is used and none is run. Without a model, the sentences of the offline engine are
+    understood. --ask ends with 0 when the request was completed, else with 2. Ctrl-C ends the mesh; while a request
+    runs, it cancels that.
     """
     is_broker_given = bool(environment(broker, root).get("PIBOT_BROKER", "").strip())
     if is_broker_given and (port is not None or engine != "auto"):
         raise click.UsageError("--port and --engine start a broker; --broker or PIBOT_BROKER names one that runs.")
     log_in_words(logging.WARNING)
-    choices = Choices(engine, port, nodes, text, state_dir, connection(broker, root), is_broker_given)
+    mesh, master = connection(broker, root), master_settings(config, provider, model, base_url)
+    choices = Choices(engine, port, nodes, text, state_dir, mesh, is_broker_given, master)
     click.get_current_context().exit(asyncio.run(_up(choices)))
 
 
@@ -126,6 +137,7 @@ async def _up(choices: Choices) -> int:
 
 
 async def _run(choices: Choices, stack: AsyncExitStack, signals: Signals) -> int:
+    from pibot_mesh.agent.providers import is_configured
     from pibot_mesh.cli.conversation import Conversation
     from pibot_mesh.cli.greeting import greet
     from pibot_mesh.cli.local_mesh import LocalMesh
@@ -136,18 +148,20 @@ async def _run(choices: Choices, stack: AsyncExitStack, signals: Signals) -> int
     base = choices.state_dir or default_state_dir()
     place = mesh.broker.port if not choices.is_broker_given else f"{mesh.broker.host}-{mesh.broker.port}"
     folder = stack.enter_context(locked(choices.state_dir or base / str(place)))
-    local = await stack.enter_async_context(LocalMesh(mesh, choices.nodes, folder))
+    local = await stack.enter_async_context(LocalMesh(mesh, choices.nodes, folder, choices.master))
     if choices.is_broker_given:
         await local.master.wait_connected(_BROKER_S)
     await local.wait_online(_ONLINE_S)
     client = await stack.enter_async_context(Client(mesh.broker, root=mesh.root))
     conversation = Conversation(client, mesh, signals)
     if choices.text is not None:
-        say(f"{broker_name} on {mesh.broker}, a master, {_nodes(choices.nodes)}", dim=True)
+        model = choices.master.model
+        thinks = f" with {model_words(model)}" if is_configured(model) else ""
+        say(f"{broker_name} on {mesh.broker}, a master{thinks}, {_nodes(choices.nodes)}", dim=True)
         say(f"> {choices.text}", bold=True)
         return await conversation.request(choices.text, ctrl_c_cancels=False)
     await stack.enter_async_context(conversation.others())
-    greet(mesh, broker_name, [node.card() for node in local.nodes], folder)
+    greet(mesh, broker_name, [node.card() for node in local.nodes], folder, choices.master.model)
     return await _converse(conversation, base / "history", signals)
 
 

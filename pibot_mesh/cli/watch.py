@@ -129,6 +129,8 @@ def _show(ts: float, message: Message, is_json: bool) -> None:
         return
     clock = f"{time.strftime('%H:%M:%S', time.localtime(ts))}.{int(ts % 1 * 1000):03d}"
     shown = text.replace("\n", "\\n") if text is not None else str(message.payload)
-    if len(shown) > _LONG and sys.stdout.isatty():
+    # Whoever approves a call must have seen all of it.
+    may_be_cut = b'"approval_required"' not in message.payload
+    if len(shown) > _LONG and may_be_cut and sys.stdout.isatty():
         shown = f"{shown[:_LONG]}… ({len(message.payload)} bytes)"
     say(f"{clock} {'kept' if message.retain else '    '} {message.topic} {shown}", dim=message.retain)

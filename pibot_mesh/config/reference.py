@@ -55,7 +55,7 @@ def _keys(schema: Mapping[str, object], path: KeyPath) -> Iterator[tuple[KeyPath
 
 def _row(path: KeyPath, schema: Mapping[str, object]) -> str:
     default = schema.get("default")
-    shown = "" if default in (None, [], "") else f"`{str(default).lower()}`"
+    shown = "" if default in (None, [], "") else f"`{str(default).lower() if isinstance(default, bool) else default}`"
     return f"| `{format_path(path)}` | {_values(schema)} | {shown} | {schema.get('description', '')} |"
 
 

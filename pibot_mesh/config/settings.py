@@ -66,27 +66,6 @@ class SkillSettings:
     shipped: tuple[str, ...] = SHIPPED_SKILLS
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSettings:
-    """One node. *simulate* runs it without pins; *state_dir* holds its journal.
-
-    It runs at most *running* tasks at once, and queues at most *queued* more.
-    """
-
-    id: str
-    root: str = "pibot"
-    broker: BrokerSettings = BrokerSettings()
-    state_dir: Path = Path("~/.local/state/pibot")
-    labels: tuple[str, ...] = ()
-    devices: tuple[DeviceSettings, ...] = ()
-    simulate: bool = False
-    running: int = 2
-    queued: int = 16
-    health_interval_s: float = 10.0
-    log_level: str = "info"
-    skills: SkillSettings = SkillSettings()
-
-
 KEY_VARIABLES: Final[Mapping[str, str]] = {
     "volcengine": "VOLC_API_KEY",
     "openai": "OPENAI_API_KEY",
@@ -99,8 +78,11 @@ URL_VARIABLES: Final[Mapping[str, str]] = {
     "volcengine": "VOLC_BASE_URL",
     "openai": "OPENAI_BASE_URL",
     "ollama": "OLLAMA_HOST",
+    "custom": "PIBOT_BASE_URL",
 }
 """The environment variable for the address of a provider, where there is one."""
+MESH: Final = "mesh"
+"""The provider of a node that has no key and asks the master's model gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +108,74 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """One node. *simulate* runs it without pins; *state_dir* holds its journal.
+
+    It runs at most *running* tasks at once, and queues at most *queued* more. *ask* are the tools whose every call a
+    person must approve, by name or by effect (``actuate``).
+    """
+
+    id: str
+    root: str = "pibot"
+    broker: BrokerSettings = BrokerSettings()
+    state_dir: Path = Path("~/.local/state/pibot")
+    labels: tuple[str, ...] = ()
+    devices: tuple[DeviceSettings, ...] = ()
+    simulate: bool = False
+    running: int = 2
+    queued: int = 16
+    health_interval_s: float = 10.0
+    log_level: str = "info"
+    skills: SkillSettings = SkillSettings()
+    model: ModelSettings = ModelSettings(MESH, context_tokens=12_000)
+    ask: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalSettings:
+    """What a person must approve before it is done.
+
+    *ask* are tools, by name (``shell_exec``) or by effect (``actuate``); a question waits *within_s* for its answer.
+    """
+
+    ask: tuple[str, ...] = ()
+    within_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """What one request may use of the model, where it does not ask for less: model calls, tool calls, tokens."""
+
+    turns: int = 50
+    tool_calls: int = 100
+    tokens: int = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What each node may ask of the master's model."""
+
+    requests_per_minute: int = 30
+    tokens_per_day: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What the model costs, in *currency* for a million tokens. *cached* is for the cached part of the input."""
+
+    input: float
+    output: float
+    cached: float
+    currency: str = "USD"
+
+
+@dataclass(frozen=True, slots=True)
 class MasterSettings:
-    """The master. *sentences* are folders or files of users' own templates, read after the shipped ones."""
+    """The master. *sentences* are folders or files of users' own templates, read after the shipped ones.
+
+    *soul* is the file with the model's instructions; None: ``soul.md`` or ``SOUL.md`` in *state_dir*, or the shipped
+    one. The master's own tools for files stay in *workspace*; None: ``master-workspace`` in *state_dir*.
+    """
 
     root: str = "pibot"
     broker: BrokerSettings = BrokerSettings()
@@ -138,3 +186,9 @@ class MasterSettings:
     open_requests: int = 500
     health_interval_s: float = 10.0
     log_level: str = "info"
+    soul: Path | None = None
+    workspace: Path | None = None
+    approval: ApprovalSettings = ApprovalSettings()
+    budget: BudgetSettings = BudgetSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    prices: Prices | None = None

@@ -58,7 +58,7 @@ from pibot_mesh.master.plans import check_plan, describe, holds, needs, referenc
 from pibot_mesh.master.pool import MASTER, Pool
 from pibot_mesh.master.task_making import TaskMaking
 from pibot_mesh.protocol.codec import JSON, to_dict
-from pibot_mesh.protocol.fit import fit_event, fit_reply, fit_result
+from pibot_mesh.protocol.fit import cut_middle, fit_event, fit_reply, fit_result
 from pibot_mesh.protocol.messages import (
     Control,
     Event,
@@ -203,6 +203,7 @@ class MasterCore:
                 continue
             self._tasks[step.task] = request.record.request.id
             request.tries[step.task] = 1
+            request.resumed.add(step.task)
             if step.node != MASTER:
                 member = self.pool[step.node]
                 member.open_tasks[step.task] = None
@@ -566,15 +567,20 @@ class MasterCore:
         if question is None or question.task is not None:
             return self._pass_answer_on(opened, control, call, question)
         is_granted = control.action == "approve"
-        reason = control.reason or ("approved" if is_granted else "not approved")
+        reason = control.reason or ("approved" if is_granted else "a person denied it")
         return self._answered(opened, call, is_granted, reason, now)
 
     def _pass_answer_on(
         self, opened: OpenRequest, control: Control, call: str, question: Question | None
     ) -> list[MasterEffect]:
-        """To the agent that asks. After a restart of the master nobody here knows which: it knows its calls itself."""
+        """To the agent that asks. Of one whose question was before a restart of the master, only itself knows."""
         said = replace(control, call=call)
-        agents = [step for step in opened.open_agents() if question is None or step.task == question.task]
+        agents = [
+            step
+            for step in opened.open_agents()
+            if (question is None and step.task in opened.resumed)
+            or (question is not None and step.task == question.task)
+        ]
         if not agents:
             return [self._control_refused(opened, said, "no such call waits for it")]
         return [SendTaskControl(step.node or "", step.task or "", said) for step in agents]
@@ -1060,7 +1066,11 @@ class MasterCore:
         begun = StepResult(step.id, State.SUBMITTED, step.node)
         opened.record = replace(record, plan=replace(plan, steps=(*plan.steps, step)), steps=(*record.steps, begun))
         opened.delegates[step.id] = event.key
-        told = self._event(opened, "delegated", step=step.id, by=event.task)
+        what: dict[str, JSON] = (
+            {"tool": step.tool} if step.tool else {"instruction": cut_middle(step.instruction or "", 500)}
+        )
+        where: dict[str, JSON] = {"node": step.node} if step.node else {}
+        told = self._event(opened, "delegated", step=step.id, by=event.task, **where, **what)
         return self._stored(opened, [told, *self._advance(opened, now)])
 
     # Results are forgotten by their node once they are stored here

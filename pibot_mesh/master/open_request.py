@@ -52,6 +52,8 @@ class OpenRequest:
     """What open tasks have asked of the model gateway."""
     questions: dict[str, Question] = field(default_factory=dict)
     """The calls that wait for a person, by their ids."""
+    resumed: set[str] = field(default_factory=set)
+    """The tasks that were under way when the master started: an agent may have asked before."""
     granted: set[str] = field(default_factory=set)
     """The steps whose call a person has approved."""
     delegates: dict[str, str] = field(default_factory=dict)

@@ -88,7 +88,7 @@ class OwnWork:
             run.agent.steer(control.text or "")
         elif run.agent is not None and control.call is not None:
             is_granted = control.action == "approve"
-            reason = control.reason or ("approved" if is_granted else "not approved")
+            reason = control.reason or ("approved" if is_granted else "a person denied it")
             run.agent.answer(control.call, is_granted, reason)
 
     async def stop(self) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,15 +19,13 @@ from pibot_mesh.cli.options import Connection
 from pibot_mesh.cli.viewer import viewing
 from pibot_mesh.client import Client
 from pibot_mesh.config.settings import BrokerSettings, DeviceSettings, MasterSettings, NodeSettings
-from pibot_mesh.master.events import Refusal
-from pibot_mesh.master.planner import OfflinePlanner
+from pibot_mesh.master.planner import OfflinePlanner, Planning, Situation, Words
 from pibot_mesh.master.service import Master
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.node.service import Node
 from pibot_mesh.protocol.codec import JSON, decode
 from pibot_mesh.protocol.messages import (
     Event,
-    NodeCard,
     Output,
     Plan,
     Reply,
@@ -57,13 +55,16 @@ class _Planner:
     def __init__(self) -> None:
         self._engine = OfflinePlanner()
 
-    async def plan(self, request: Request, cards: Mapping[str, NodeCard], offline: Collection[str]) -> Plan | Refusal:
+    async def plan(self, request: Request, situation: Situation) -> Planning:
         if request.text == "sleep long":
-            return Plan("offline", (Step("s1", node="attic", tool="sleep"),))
-        return await self._engine.plan(request, cards, offline)
+            return Planning(Plan("offline", (Step("s1", node="attic", tool="sleep"),)))
+        return await self._engine.plan(request, situation)
 
     def answer(self, plan: Plan, results: Sequence[StepResult]) -> str:
         return self._engine.answer(plan, results)
+
+    async def write(self, _: Request, plan: Plan, results: Sequence[StepResult]) -> Words:
+        return Words(self.answer(plan, results))
 
     def examples(self, language: str) -> list[str]:
         return self._engine.examples(language)
@@ -139,6 +140,19 @@ async def test_what_is_refused_ends_with_2(mesh: BrokerSettings, tmp_path: Path,
         assert decode(Reply, done.stdout.encode()).state is State.REJECTED
     else:
         assert done.stdout.strip()
+
+
+async def test_requests_of_one_session_are_a_conversation(mesh: BrokerSettings, tmp_path: Path) -> None:
+    """``--session`` goes on from the requests of that name, and of no other."""
+    first = await pibot(tmp_path, "ask", "--session", "kitchen-1", "turn on the fan on attic", broker=mesh)
+    other = await pibot(tmp_path, "ask", "--session", "hall", "and now off again", broker=mesh)
+    second = await pibot(tmp_path, "ask", "--session", "kitchen-1", "and now off again", broker=mesh)
+    question = await pibot(tmp_path, "ask", "--session", "kitchen-1", "and the temperature there?", broker=mesh)
+
+    assert first.stdout == "attic: the fan is on.\n"
+    assert (other.returncode, "no device was named" in other.stdout) == (2, True)
+    assert second.stdout == "attic: the fan is off.\n"
+    assert question.stdout.startswith("attic: the temperature is ")
 
 
 async def test_a_text_that_is_too_long_ends_with_2(mesh: BrokerSettings, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Everything is real but the model, which is a script behind HTTP on loopback.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from pibot_mesh.master.service import Master
 from pibot_mesh.protocol.messages import Control, Limits, State
 from pibot_mesh.testing import call, fail
 from tests.brokers import needs_mosquitto, until
+from tests.integration.programs import PIBOT, Terminal, environment
 from tests.integration.thinking import KEY, Brain, said_to, thinking
 
 pytestmark = needs_mosquitto
@@ -140,6 +142,22 @@ async def test_a_call_of_the_plan_itself_waits_for_a_person_too(tmp_path: Path) 
         reply = await mesh.reply(request)
 
     assert (reply.state, reply.text, mesh.tools.doors) == (State.COMPLETED, "The door is open.", 1)
+
+
+@pytest.mark.parametrize(("key", "doors"), [("y", 1), ("n", 0), ("\r", 0)])
+async def test_who_asks_on_a_terminal_is_asked_there(tmp_path: Path, key: str, doors: int) -> None:
+    """The very call is shown; only a yes is one."""
+    step = {"id": "s1", "work": "device", "node": "cellar", "tool": "door_open", "args": {}}
+    async with thinking(tmp_path, Brain([step], words="The door is open."), ask=("actuate",)) as mesh:
+        args = [*PIBOT, "ask", "--broker", str(mesh.broker), "--root", mesh.root, "let some air in"]
+        with Terminal(args, env=environment(tmp_path)) as terminal:
+            await asyncio.to_thread(terminal.wait_for, r"cellar wants to call door_open\(\)")
+            await asyncio.to_thread(terminal.wait_for, r"approve door_open\? \[y/N\]")
+            terminal.type(key if key == "\r" else f"{key}\r")
+            code = await asyncio.to_thread(terminal.wait)
+
+    assert (code, mesh.tools.doors) == (0 if doors else 2, doors)
+    assert "Traceback" not in terminal.text
 
 
 async def test_a_simple_request_is_done_by_the_master_itself(tmp_path: Path) -> None:

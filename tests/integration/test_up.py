@@ -150,6 +150,20 @@ def test_requests_in_a_pipe(up: Up) -> None:
     assert mesh.out.index("fan is on") < mesh.out.index("fan is off")
 
 
+def test_what_is_typed_is_a_conversation(up: Up) -> None:
+    """Each line goes on from the ones before, as long as the mesh runs."""
+    with up("--engine", "amqtt", "--port", "0", "--nodes", "2") as mesh:
+        for text in ("turn on the fan on worker-1", "and now off again", "and the temperature there?"):
+            mesh.say(text)
+        assert mesh.process.stdin is not None
+        mesh.process.stdin.close()
+        assert mesh.wait(30) == 0
+
+    answers = [line for line in mesh.out.splitlines() if line.startswith("worker-1: ")]
+    assert answers[:2] == ["worker-1: the fan is on.", "worker-1: the fan is off."]
+    assert answers[2].startswith("worker-1: the temperature is ")
+
+
 def test_a_service_without_input_goes_on(up: Up) -> None:
     """Standard input that is closed from the start ends nothing; SIGTERM does."""
     with up("--engine", "amqtt", "--port", "0", "--nodes", "1") as mesh:

@@ -40,7 +40,7 @@ def test_every_command_has_help_of_its_own(name: str) -> None:
 
     assert result.exit_code == 0
     assert ("--broker HOST:PORT" in result.output) == (
-        name not in ("broker", "chat", "check-config", "model", "skills", "version")
+        name not in ("broker", "chat", "check-config", "model", "skills", "usage", "version")
     )
 
 
@@ -163,15 +163,25 @@ def _raise_from_version(error: BaseException, monkeypatch: pytest.MonkeyPatch) -
         ["watch", "a#b"],
         ["watch", "#/a"],
         ["cancel", "no spaces"],
+        ["approve"],
+        ["approve", "no spaces"],
+        ["approve", "r1", "no spaces"],
+        ["deny", "r1", "c1", "c2"],
+        ["deny", "r1", "--reason", "x" * 1001],
+        ["steer", "r1"],
+        ["steer", "r1", " "],
+        ["steer", "r1", "x" * 8001],
+        ["steer", "r1", "hi", "--task", "no spaces"],
         ["check-config"],
         ["node", "--id", "No Such"],
         ["up", "--nodes", "0"],
+        ["up", "--provider", "nobody"],
         ["up", "--port", "65536"],
         ["up", "--engine", "emqx"],
         ["up", "--broker", "hub.local", "--port", "1884"],
         ["broker", "--port", "-1"],
     ],
-    ids=" ".join,
+    ids=lambda args: " ".join(args)[:60],
 )
 def test_a_wrong_option_ends_with_2_and_says_what_is_expected(args: list[str]) -> None:
     """Usage errors come from the parser, before anything is connected or started."""

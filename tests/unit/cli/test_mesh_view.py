@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pibot_mesh.cli.mesh_view import MeshView
+from pibot_mesh.cli.mesh_view import MeshView, NodeView
 from pibot_mesh.errors import ProtocolError
 from pibot_mesh.protocol.codec import encode
 from pibot_mesh.protocol.messages import DeviceSpec, MasterInfo, Measure, NodeCard
@@ -52,6 +52,19 @@ def test_units_come_from_the_card() -> None:
 
     assert node.unit("air", "temperature") == "°C"
     assert node.unit("air", "humidity") == ""
+
+
+def test_who_thinks_is_seen() -> None:
+    """A master with a model, and a node that takes instructions; nothing is taken for granted."""
+    plain = attic()
+    assert (plain.has_model, plain.nodes["attic"].is_agent) == (False, False)
+    assert (MeshView().has_model, NodeView().is_agent) == (False, False)
+
+    view = attic()
+    view.see(Address(Kind.MASTER_INFO), encode(MasterInfo("b", "1", engines=("offline", "llm"))))
+    view.see(Address(Kind.NODE_CARD, node="attic"), encode(NodeCard("attic", "b", "1", agent=True)))
+
+    assert (view.has_model, view.nodes["attic"].is_agent) == (True, True)
 
 
 def test_an_empty_card_takes_the_node_away() -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from pibot_mesh.agent.providers import PROFILES
 from pibot_mesh.cli import engines
 from pibot_mesh.cli.greeting import commands, greet
+from pibot_mesh.cli.local_mesh import LocalMesh
 from pibot_mesh.cli.main import pibot
+from pibot_mesh.cli.model_options import master_settings, model_words
 from pibot_mesh.cli.options import Connection, connection
 from pibot_mesh.cli.state_dir import default_state_dir, locked
-from pibot_mesh.config.settings import BrokerSettings
+from pibot_mesh.config.settings import MESH, BrokerSettings, ModelSettings
 from pibot_mesh.errors import BrokerError, StoreError
 from pibot_mesh.protocol.messages import DeviceSpec, NodeCard
 
@@ -94,12 +97,57 @@ def test_the_greeting_names_nodes_rooms_and_devices(capsys: pytest.CaptureFixtur
     """What a person needs to know to type a first request."""
     cards = [NodeCard("worker-1", "b", "1", devices=(DeviceSpec("fan", "out", "switch", "fan", "kitchen"),))]
 
-    greet(Connection(BrokerSettings(HOST, 1884), "pibot"), "Mosquitto", cards, tmp_path)
+    greet(Connection(BrokerSettings(HOST, 1884), "pibot"), "Mosquitto", cards, tmp_path, ModelSettings("ollama"))
 
     text = capsys.readouterr().out
+    assert "model   qwen3:4b (ollama)" in text
+    assert "I am cold" in text
     assert "Mosquitto on 127.0.0.1:1884" in text
     assert "worker-1 (kitchen)" in text
     assert "each with fan" in text
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (ModelSettings("custom", "http://h", "small"), "small (custom)"),
+        (ModelSettings(api_key="k3y"), f"{PROFILES['volcengine'].model} (volcengine)"),
+        (ModelSettings(), "none (volcengine needs VOLC_API_KEY): only sentences like those below are understood"),
+        (ModelSettings("custom"), "none (custom needs --base-url and --model): only sentences like those below are"),
+    ],
+)
+def test_the_model_is_named_or_what_would_give_one(
+    model: ModelSettings, expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In one line; free words are only suggested where somebody understands them."""
+    greet(Connection(BrokerSettings(HOST, 1884), "pibot"), "Mosquitto", [], tmp_path, model)
+
+    text = capsys.readouterr().out
+    assert f"  model   {expected}" in text
+    assert ("I am cold" in text) == ("none" not in expected)
+    assert "k3y" not in text
+
+
+def test_a_node_without_a_model_of_its_own_says_whose_it_has() -> None:
+    """Its first line names it."""
+    assert model_words(ModelSettings(MESH)) == "the master's"
+
+
+def test_a_local_mesh_has_what_the_masters_file_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The model by options before the environment, and all else but where the mesh is; nodes ask the master's model."""
+    monkeypatch.setenv("PIBOT_PROVIDER", "openai")
+    monkeypatch.setenv("PIBOT_API_KEY", "k3y")
+    file = tmp_path / "master.yaml"
+    file.write_text("root: other\nstate_dir: other\napproval: {ask: [actuate]}\nmodel: {model: small}\n")
+
+    settings = master_settings(str(file), "custom", None, "http://127.0.0.1:9/v1")
+    local = LocalMesh(Connection(BrokerSettings(HOST, 1), "home"), 2, tmp_path, settings)
+
+    master = local.master.settings
+    assert master.model == ModelSettings("custom", "http://127.0.0.1:9/v1", "small", "k3y")
+    assert master.approval.ask == ("actuate",)
+    assert (master.root, master.broker, master.state_dir) == ("home", BrokerSettings(HOST, 1), tmp_path)
+    assert [node.settings.model.provider for node in local.nodes] == ["mesh", "mesh"]
 
 
 def test_options_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

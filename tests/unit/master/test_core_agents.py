@@ -490,6 +490,18 @@ def test_a_persons_word_reaches_the_agent_that_asks() -> None:
     ]
 
 
+def test_a_word_about_a_call_that_no_agent_asked_about_is_refused_at_once() -> None:
+    """Nobody waits to see whether something comes of it."""
+    effects = asking().control("approve", call="c9")
+
+    assert only(effects, SendTaskControl) == []
+    assert facts(effects, "control_refused") == {
+        "action": "approve",
+        "reason": "no such call waits for it",
+        "call": "c9",
+    }
+
+
 def test_while_an_agent_waits_for_a_person_no_clock_runs() -> None:
     """Neither its task's nor the request's; afterwards both go on."""
     play = asking()
@@ -650,7 +662,7 @@ def test_what_is_delegated_is_a_step_of_the_same_request() -> None:
     [(node, task)] = sent(effects)
     ended = play.result("r1-s2")
 
-    assert facts(effects, "delegated") == {"step": "s2", "by": "r1-s1"}
+    assert facts(effects, "delegated") == {"step": "s2", "by": "r1-s1", "node": "n1", "tool": "set"}
     assert (node, task.id, task.tool) == ("n1", "r1-s2", "set")
     [told] = only(ended, TellDelegate)
     assert (told.key, told.result.step, told.result.state) == ("k1", "s2", State.COMPLETED)
@@ -664,8 +676,10 @@ def test_an_agent_that_is_delegated_to_gets_a_share_too() -> None:
     """Half of what is left, since more may follow."""
     play = delegating()
 
-    [(_, task)] = sent(play.hear(Delegated("r1-s1", "k1", agent("s0"))))
+    effects = play.hear(Delegated("r1-s1", "k1", agent("s0", node=None)))
 
+    [(_, task)] = sent(effects)
+    assert facts(effects, "delegated") == {"step": "s2", "by": "r1-s1", "instruction": "look around"}
     assert task.limits == Limits(50, 25, 2_000)
 
 

@@ -1,0 +1,32 @@
+"""``pibot deny``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import click
+
+from pibot_mesh.cli.options import check_id, connection, mesh_options
+from pibot_mesh.cli.screen import log_in_words
+
+
+@click.command("deny")
+@click.argument("request_id", metavar="REQUEST", callback=check_id)
+@click.argument("call", metavar="[CALL]", required=False, callback=check_id)
+@click.option("--reason", metavar="TEXT", help="Why; whoever asked reads it, and so does the model.")
+@mesh_options
+def command(request_id: str, call: str | None, reason: str | None, broker: str | None, root: str | None) -> None:
+    """Say no to a call that waits for a person.
+
+    The question names REQUEST and CALL; "pibot watch 'request/+/event'" shows it, too. CALL may be left out where one
+    call waits. Ends with 2 where none does, or somebody was faster.
+    """
+    from pibot_mesh.cli.control import give_order
+    from pibot_mesh.protocol.messages import Control
+
+    if reason is not None and len(reason) > 1000:
+        raise click.BadParameter("at most 1000 characters", param_hint="--reason")
+    log_in_words(logging.ERROR)
+    order = Control("deny", call=call, reason=reason)
+    click.get_current_context().exit(asyncio.run(give_order(connection(broker, root), request_id, order)))
