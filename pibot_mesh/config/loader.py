@@ -22,6 +22,7 @@ from pibot_mesh.config.model_section import (
 )
 from pibot_mesh.config.settings import (
     MESH,
+    MESH_MODEL,
     SHIPPED_SKILLS,
     ApprovalSettings,
     BrokerSettings,
@@ -43,7 +44,6 @@ DEFAULT_PORT: Final = 1883
 TLS_PORT: Final = 8883
 
 _EFFECTS: Final = ("read", "write", "actuate")
-_NODES_MODEL: Final = ModelSettings(MESH, context_tokens=12_000)
 
 Role: TypeAlias = Literal["master", "node"]
 
@@ -237,7 +237,7 @@ def _node(draft: Draft, check_devices: DeviceCheck | None) -> NodeSettings:
         queued=draft.whole(("node", "queued"), 16),
         health_interval_s=draft.number(("node", "health_interval_s"), 10.0),
         log_level=draft.text(("log_level",), "info"),
-        model=model_settings(draft, _NODES_MODEL),
+        model=model_settings(draft, MESH_MODEL),
         ask=_ask(draft),
         skills=_skills(draft, state_dir),  # the last: it looks at all files that were named
     )

@@ -107,6 +107,10 @@ class ModelSettings:
     transport: Literal["auto", "openai", "standard"] = "auto"
 
 
+MESH_MODEL: Final = ModelSettings(MESH, first_content_s=20.0, between_s=20.0, context_tokens=12_000)
+"""The master's model, as a node uses it: the master says every 5 s that it still waits for its service."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """One node. *simulate* runs it without pins; *state_dir* holds its journal.
@@ -127,7 +131,7 @@ class NodeSettings:
     health_interval_s: float = 10.0
     log_level: str = "info"
     skills: SkillSettings = SkillSettings()
-    model: ModelSettings = ModelSettings(MESH, context_tokens=12_000)
+    model: ModelSettings = MESH_MODEL
     ask: tuple[str, ...] = ()
 
 

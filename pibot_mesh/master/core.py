@@ -665,8 +665,8 @@ class MasterCore:
         if found is None:
             return []
         opened, current = found
-        is_of_task = event.type in ("task_accepted", "task_rejected")  # a model's retries have attempts of their own
-        if is_of_task and event.data.get("attempt", current.attempt) != current.attempt:
+        is_retry = event.type == "retry"  # a model's retries have attempts of their own
+        if not is_retry and event.data.get("attempt", current.attempt) != current.attempt:
             return []
         passed_on = self._event(opened, event.type, **{**event.data, "node": node, "task": task, "step": current.step})
         match event.type:

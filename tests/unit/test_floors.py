@@ -26,6 +26,9 @@ FLOORS: tuple[frozenset[str], ...] = (
 FACADES = {"__init__", "__main__"}
 """The package's own face: it may name whatever it offers."""
 
+pytestmark = pytest.mark.no_cover
+"""Nothing of the package runs here, and reading all of it takes many times as long while coverage is measured."""
+
 HEAVY = {"hassil", "amqtt", "openai", "rich", "prompt_toolkit"}
 """What a node never loads."""
 

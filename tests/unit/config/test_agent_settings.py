@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pibot_mesh.config.loader import check_file, load_master, load_node, role_of
 from pibot_mesh.config.settings import (
-    MESH,
+    MESH_MODEL,
     ApprovalSettings,
     BudgetSettings,
     GatewaySettings,
@@ -65,12 +66,12 @@ def test_what_is_cached_costs_as_much_as_the_rest_where_nothing_is_said(tmp_path
 
 def test_a_node_asks_the_masters_model_by_default(tmp_path: Path) -> None:
     """Also where it says how much of it, and however it spells that."""
-    usual = ModelSettings(MESH, context_tokens=12_000)
+    usual = MESH_MODEL
 
     assert load_node(None, {}).model == usual
     assert load_node(write(tmp_path, "model: {provider: mesh}"), {}).model == usual
     model = load_node(write(tmp_path, "model: {max_tokens: 300, temperature: 1}"), {}).model
-    assert model == ModelSettings(MESH, max_tokens=300, temperature=1.0, context_tokens=12_000)
+    assert model == replace(MESH_MODEL, max_tokens=300, temperature=1.0)
 
 
 def test_a_node_may_have_a_model_of_its_own(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_masters_variables_say_nothing_to_a_node_without_a_model_of_its_own() 
     """They run side by side on one machine."""
     env = {"MODEL_NAME": "m", "VOLC_API_KEY": "k3y", "VOLC_BASE_URL": "https://v.example", "OPENAI_API_KEY": "k3y"}
 
-    assert load_node(None, env).model == ModelSettings(MESH, context_tokens=12_000)
+    assert load_node(None, env).model == MESH_MODEL
     assert load_master(None, env).model.model == "m"
 
 
