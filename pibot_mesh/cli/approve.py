@@ -18,8 +18,8 @@ from pibot_mesh.cli.screen import log_in_words
 def command(request_id: str, call: str | None, broker: str | None, root: str | None) -> None:
     """Say yes to a call that waits for a person: once, and with the arguments that were shown.
 
-    The question names REQUEST and CALL; "pibot watch 'request/+/event'" shows it, too. CALL may be left out where one
-    call waits. Ends with 2 where none does, or somebody was faster.
+    The question names REQUEST and CALL; "pibot watch 'request/+/event'" shows it, too. Without CALL, what waits is
+    named. Ends with 2 where nothing waits, or somebody was faster.
     """
     from pibot_mesh.cli.control import give_order
     from pibot_mesh.protocol.messages import Control

@@ -10,9 +10,11 @@ the timers. What needs none of these has a module of its own: `plans`, `pool`, `
 from __future__ import annotations
 
 import random
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Final, Literal, TypeAlias, assert_never
 
 from pibot_mesh.agent.events import add_usage
@@ -53,11 +55,11 @@ from pibot_mesh.master.events import (
     TellDelegate,
     WriteAnswer,
 )
-from pibot_mesh.master.open_request import OpenRequest, Question, tokens_of, within
+from pibot_mesh.master.open_request import Delegate, Grant, OpenRequest, Question, tokens_of, within
 from pibot_mesh.master.plans import check_plan, describe, holds, needs, references, task_id
 from pibot_mesh.master.pool import MASTER, Pool
 from pibot_mesh.master.task_making import TaskMaking
-from pibot_mesh.protocol.codec import JSON, to_dict
+from pibot_mesh.protocol.codec import ID_PATTERN, JSON, to_dict
 from pibot_mesh.protocol.fit import cut_middle, fit_event, fit_reply, fit_result
 from pibot_mesh.protocol.messages import (
     Control,
@@ -72,7 +74,6 @@ from pibot_mesh.protocol.messages import (
     State,
     Step,
     StepResult,
-    Task,
     Usage,
     WireError,
 )
@@ -95,6 +96,16 @@ MAX_STEPS: Final = 100
 """Steps of one plan, those that were delegated meanwhile included."""
 _ARGS_BYTES: Final = 8 * 1024
 """What is shown of a call's arguments where a person must approve it; what is longer is refused."""
+_QUESTIONS: Final = 32
+"""Calls of one request that may wait for a person at the same time."""
+_HELD_TIMES: Final = 10
+"""A request's time stands still for people, but for no longer than so many of the longest questions."""
+SETTLE_S: Final = 1.0
+"""After a start of the master, how long after the connection stands the nodes' retained messages may take."""
+SETTLE_LATEST_S: Final = 5.0
+"""After a start without a broker, when the master goes on nevertheless."""
+_REMEMBERED_TASKS: Final = 1_000
+"""Tasks that have ended, of which something may still be heard."""
 COPY_WITHIN_S: Final = 120.0
 """How long a broker may bring a plain text again: sessions live for 60 s, and packet ids are used anew some day."""
 REPLY_AGAIN_S: Final = 30.0
@@ -102,7 +113,17 @@ REPLY_AGAIN_S: Final = 30.0
 KEPT_REPLIES: Final = 1_000
 """Ended requests kept in memory; the ledger has them all."""
 
-_Deadline: TypeAlias = Literal["request", "cancel", "send", "task", "silence", "forget", "reply", "answer", "approval"]
+_OWN_EVENTS: Final = frozenset(
+    {
+        *("request_accepted", "request_planned", "request_ended", "task_submitted", "step_ended", "node_lost"),
+        *("cancel_requested", "control_refused", "steered", "delegated"),
+    }
+)
+"""What only the master says of a request."""
+
+_Deadline: TypeAlias = Literal[
+    "request", "cancel", "send", "task", "silence", "forget", "reply", "answer", "approval", "settle"
+]
 
 
 class MasterCore:
@@ -150,6 +171,10 @@ class MasterCore:
         self._unsent: dict[str, Record] = {}
         self._tasks: dict[str, str] = {}
         self._calls: dict[str, str] = {}
+        self._ended_tasks: OrderedDict[str, str] = OrderedDict()
+        self._told_to_end: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._resumed: list[str] = []
+        self._now = 0.0
         self._forget: dict[str, list[str]] = {}
         self._deliveries: dict[tuple[Origin, str], tuple[str, float]] = {}
         self._freed: dict[str, None] = {}
@@ -181,18 +206,34 @@ class MasterCore:
 
         Its time-out starts anew, since nobody knows how long the master was away.
         """
+        self._now = now
         effects: list[MasterEffect] = []
         for request in list(self._open.values()):
             request.arrived_at = now
             self._note_delivery(request.record, now)
             self._limit(request, now)
-            if request.record.plan is None:
-                effects.append(self._make_plan(request))
-                continue
+            if request.record.is_canceled:
+                request.is_plain = True
+                self._timers.set(("cancel", request.record.request.id), now + CANCEL_WITHIN_S)
             for step in request.record.steps:
                 if step.state is State.INPUT_REQUIRED and step.task is None:
                     request.put(replace(step, state=State.SUBMITTED))  # nobody has approved it: it is asked again
-            effects += self._stored(request, self._take_up(request) + self._advance(request, now))
+            taken_up = self._take_up(request)
+            done = self._finish_if_done(request, now) if request.record.plan is not None else []
+            effects += self._stored(request, taken_up + done)
+        self._resumed = list(self._open)
+        if self._resumed:
+            self._timers.set(("settle", ""), now + SETTLE_LATEST_S)
+        return effects
+
+    def _settled(self, now: float) -> list[MasterEffect]:
+        """Go on with what was not under way at the start: now it is known which nodes are there, and what they can."""
+        effects: list[MasterEffect] = []
+        for opened in [self._open[request_id] for request_id in self._resumed if request_id in self._open]:
+            if opened.record.plan is None and not opened.record.is_canceled:
+                effects.append(self._make_plan(opened))
+            else:
+                effects += self._stored(opened, self._advance(opened, now))
         return effects
 
     def _take_up(self, request: OpenRequest) -> list[MasterEffect]:
@@ -208,7 +249,7 @@ class MasterCore:
                 member = self.pool[step.node]
                 member.open_tasks[step.task] = None
                 member.sent.add(step.task)
-            elif self._making.task(request, step).retry == "safe":
+            elif self._making.task(request, step).retry == "safe" and not request.record.is_canceled:
                 effects.append(RunHere(self._making.task(request, step)))
             else:
                 error = WireError(ErrorCode.INTERRUPTED, "the master restarted in the middle of it")
@@ -217,6 +258,7 @@ class MasterCore:
 
     def handle(self, event: MasterInput, now: float) -> list[MasterEffect]:
         """Decide about *event*. *now* is seconds on any monotonic clock."""
+        self._now = now
         return self._decide(event, now) + self._fill(now)
 
     def _decide(self, event: MasterInput, now: float) -> list[MasterEffect]:  # noqa: PLR0912 - one line an event
@@ -258,6 +300,7 @@ class MasterCore:
 
     def tick(self, now: float) -> list[MasterEffect]:
         """Do what is due by *now*."""
+        self._now = now
         effects: list[MasterEffect] = []
         for what, name in self._timers.pop_due(now):
             match what:
@@ -280,6 +323,8 @@ class MasterCore:
                     effects += self._stored(self._open[name], self._finish_if_done(self._open[name], now))
                 case "approval":
                     effects += self._nobody_answered(name, now)
+                case "settle":
+                    effects += self._settled(now)
                 case _:
                     assert_never(what)
         return effects + self._fill(now)
@@ -400,7 +445,11 @@ class MasterCore:
 
     def _steer(self, opened: OpenRequest, control: Control) -> list[MasterEffect]:
         """Say something to the agents that work on the request, or to those of the tasks that are named."""
-        agents = [step for step in opened.open_agents() if not control.tasks or step.task in control.tasks]
+        agents = [
+            step
+            for step in opened.open_agents()
+            if opened.tries.get(step.task or "") and (not control.tasks or step.task in control.tasks)
+        ]
         if not control.text:
             return [self._control_refused(opened, control, "its text is missing")]
         if not agents:
@@ -494,6 +543,8 @@ class MasterCore:
     ) -> list[MasterEffect]:
         """Choose the node, and give it the task. Raises LookupError where a reference leads nowhere."""
         node = self._making.choose(step, avoid)
+        if node is None and ("settle", "") in self._timers:
+            return []  # nodes that could do it may yet be heard
         if node is None:
             error = WireError(ErrorCode.OFFLINE, f"no node that could do {step.tool or 'it'} is online", retryable=True)
             return self._end_step(opened, replace(current, state=State.FAILED, error=error))
@@ -501,7 +552,8 @@ class MasterCore:
             # Whether a person must approve the call stands on the card: nothing goes out before it is seen.
             opened.put(replace(current, node=node, task=None, state=State.SUBMITTED))
             return []
-        if step.kind == "agent" and not self._give_share(opened, replace(current, node=node), now):
+        is_affordable = self._give_share(opened, step, node, now) if step.kind == "agent" else opened.calls_left > 0
+        if not is_affordable:
             error = WireError(ErrorCode.BUDGET, f"nothing is left of what the request may use: {_words(opened)}")
             return self._end_step(opened, replace(current, state=State.FAILED, error=error))
         task = task_id(opened.record.request.id, step.id)
@@ -511,8 +563,10 @@ class MasterCore:
         except ToolError as problem:
             error = WireError(problem.code, str(problem))
             return self._end_step(opened, replace(current, task=None, state=State.FAILED, error=error))
-        if self._making.must_ask(node, step) and step.id not in opened.granted:
-            return self._ask_person(opened, replace(current, task=None), message, now)
+        if self._making.must_ask(node, step):
+            call = Grant(node, message.tool or "", message.args)
+            if opened.granted.pop(step.id, None) != call:
+                return self._ask_person(opened, replace(current, task=None), call, now)
         opened.put(current)
         opened.tries[task] = 0
         self._tasks[task] = opened.record.request.id
@@ -525,12 +579,13 @@ class MasterCore:
             self._forget[node].remove(task)
         return [submitted, *self._send(opened, task, now)]
 
-    def _give_share(self, opened: OpenRequest, current: StepResult, now: float) -> bool:
+    def _give_share(self, opened: OpenRequest, step: Step, node: str, now: float) -> bool:
         """Give an agent step its share of the budget, if there is one left."""
-        deadline = self._timers.at(("request", opened.record.request.id))
-        opened.put(replace(current, task=None))  # what an earlier attempt was given is free again
-        step = replace(opened.planned(current.step), node=current.node)
-        share = opened.share(step, (deadline or now) - now)
+        left_s = opened.left_s
+        if opened.held_since is None:
+            left_s = (self._timers.at(("request", opened.record.request.id)) or now) - now
+        is_safe = self._making.may_repeat(node, step)
+        share = opened.share(replace(step, node=node), left_s, is_safe=is_safe)
         if share is None:
             return False
         opened.record = replace(opened.record, shares={**opened.record.shares, step.id: share})
@@ -538,9 +593,9 @@ class MasterCore:
 
     # A person's word
 
-    def _ask_person(self, opened: OpenRequest, current: StepResult, task: Task, now: float) -> list[MasterEffect]:
+    def _ask_person(self, opened: OpenRequest, current: StepResult, wanted: Grant, now: float) -> list[MasterEffect]:
         """Hold the call back until somebody approves it, these arguments and no others."""
-        tool, args = task.tool or "", dict(task.args)
+        tool, args = wanted.tool, dict(wanted.args)
         if len(str(args)) > _ARGS_BYTES:
             error = WireError(
                 ErrorCode.DENIED, f"{tool} needs a person's approval, and its arguments are too long to be shown"
@@ -548,26 +603,27 @@ class MasterCore:
             return self._end_step(opened, replace(current, state=State.REJECTED, error=error))
         call, within_s = f"{self._jitter.getrandbits(48):012x}", self._making.ask_within_s
         opened.put(replace(current, state=State.INPUT_REQUIRED))
-        opened.questions[call] = Question(current.step, tool, now, within_s)
+        self._open_question(opened, call, Question(current.step, tool, within_s, call=wanted))
         self._calls[call] = opened.record.request.id
         self._timers.set(("approval", call), now + within_s)
-        self._lengthen(opened, within_s)
         facts: dict[str, JSON] = {"call": call, "tool": tool, "args": args, "within_s": within_s}
         return [self._event(opened, "approval_required", **facts, node=current.node, step=current.step)]
 
     def _answer_question(self, opened: OpenRequest, control: Control, now: float) -> list[MasterEffect]:
         waiting = opened.questions
         call = control.call
-        if call is None and len(waiting) == 1:
-            call = next(iter(waiting))
         if call is None:
-            named = f"; say which of {', '.join(waiting)}" if waiting else ""
-            return [self._control_refused(opened, control, f"{len(waiting) or 'no'} calls wait for it{named}")]
+            # A copy of a word about one call must not become a word about the next.
+            named = ", ".join(f"{call} ({question.tool})" for call, question in waiting.items())
+            why = f"say which call is meant: {named}" if named else "no call waits for it"
+            return [self._control_refused(opened, control, why)]
         question = waiting.get(call)
         if question is None or question.task is not None:
             return self._pass_answer_on(opened, control, call, question)
         is_granted = control.action == "approve"
-        reason = control.reason or ("approved" if is_granted else "a person denied it")
+        reason = control.reason or "approved"
+        if not is_granted:
+            reason = f"a person denied it: {control.reason}" if control.reason else "a person denied it"
         return self._answered(opened, call, is_granted, reason, now)
 
     def _pass_answer_on(
@@ -594,30 +650,39 @@ class MasterCore:
         self, opened: OpenRequest, call: str, is_granted: bool, reason: str, now: float
     ) -> list[MasterEffect]:
         """A call of the plan may be sent now, or never."""
-        question = self._close_question(opened, call, now)
+        question = self._close_question(opened, call)
         facts: dict[str, JSON] = {"call": call, "tool": question.tool, "granted": is_granted, "reason": reason}
         effects: list[MasterEffect] = [self._event(opened, "approval_answered", **facts, step=question.step)]
         current = opened.step(question.step)
-        if is_granted:
-            opened.granted.add(question.step)
+        if is_granted and question.call is not None:
+            opened.granted[question.step] = question.call
             opened.put(replace(current, state=State.SUBMITTED))
         else:
-            error = WireError(ErrorCode.DENIED, f"{question.tool} was not done: {reason}")
+            error = WireError(ErrorCode.DENIED, reason)
             effects += self._end_step(opened, replace(current, state=State.REJECTED, error=error))
         return self._stored(opened, effects + self._advance(opened, now))
 
-    def _close_question(self, opened: OpenRequest, call: str, now: float | None = None) -> Question:
+    def _open_question(self, opened: OpenRequest, call: str, question: Question) -> None:
+        """A call waits for a person. So long the request's time stands still, though not for ever."""
+        opened.questions[call] = question
+        if opened.held_since is None:
+            key: tuple[_Deadline, str] = ("request", opened.record.request.id)
+            opened.held_since = self._now
+            opened.left_s = (self._timers.at(key) or self._now) - self._now
+            longest_s = max(0.0, _HELD_TIMES * self._making.ask_within_s - opened.held_s)
+            self._timers.set(key, self._now + opened.left_s + longest_s)
+
+    def _close_question(self, opened: OpenRequest, call: str) -> Question:
+        """It waits no more; with the last one the request's time goes on."""
         question = opened.questions.pop(call)
+        opened.answered.add(call)
         self._calls.pop(call, None)
         self._timers.cancel(("approval", call))
-        if now is not None:
-            self._lengthen(opened, now - question.asked_at - question.within_s)
+        if not opened.questions and opened.held_since is not None:
+            opened.held_s += self._now - opened.held_since
+            opened.held_since = None
+            self._timers.set(("request", opened.record.request.id), self._now + opened.left_s)
         return question
-
-    def _lengthen(self, opened: OpenRequest, by_s: float) -> None:
-        """The time that a person takes to answer is not the request's."""
-        key: tuple[_Deadline, str] = ("request", opened.record.request.id)
-        self._timers.set(key, (self._timers.at(key) or 0.0) + by_s)
 
     # Tasks are on their way
 
@@ -643,13 +708,22 @@ class MasterCore:
     def _again(self, opened: OpenRequest, current: StepResult, now: float, *, avoid: str = "") -> list[MasterEffect]:
         """A new attempt of a step of which nothing was done, or which may be done again."""
         step = opened.planned(current.step)
-        self._let_go(current)
-        return self._dispatch(opened, step, replace(current, attempt=current.attempt + 1), now, avoid=avoid)
+        self._let_go(opened, current)
+        usage = add_usage(opened.record.usage, opened.take_used(current.task or ""))
+        opened.record = replace(opened.record, usage=usage)
+        later = replace(current, attempt=current.attempt + 1, task=None, state=State.SUBMITTED)
+        opened.put(later)  # what the lost attempt was given is free again
+        return self._dispatch(opened, step, later, now, avoid=avoid)
 
-    def _let_go(self, current: StepResult) -> None:
-        """The step's task is nobody's any more: no timer, no load."""
+    def _let_go(self, opened: OpenRequest, current: StepResult) -> None:
+        """The step's task is nobody's any more: no timer, no load, no question."""
+        for call in [call for call, question in opened.questions.items() if question.step == current.step]:
+            self._close_question(opened, call)
         if current.task is None:
             return
+        self._ended_tasks[current.task] = opened.record.request.id
+        if len(self._ended_tasks) > _REMEMBERED_TASKS:
+            self._ended_tasks.popitem(last=False)
         self._timers.cancel(("send", current.task))
         self._timers.cancel(("task", current.task))
         self._tasks.pop(current.task, None)
@@ -663,7 +737,9 @@ class MasterCore:
         self._heard(node, now)
         found = self._open_step(node, task)
         if found is None:
-            return []
+            return self._end_stray(node, task, event)
+        if event.type in _OWN_EVENTS or str(event.data.get("call", "")) in self._calls:
+            return [Note(f"{event.type} of task {task} from {node} is the master's to say: dropped")]
         opened, current = found
         is_retry = event.type == "retry"  # a model's retries have attempts of their own
         if not is_retry and event.data.get("attempt", current.attempt) != current.attempt:
@@ -680,22 +756,32 @@ class MasterCore:
                 self._agent_was_answered(opened, current, event, now)
         return [passed_on]
 
+    def _end_stray(self, node: str, task: str, event: Event) -> list[MasterEffect]:
+        """A node works on what nobody waits for any more: it was away when that was said."""
+        is_at_work = event.type in ("task_accepted", "turn_start", "tool_start")
+        if not is_at_work or node == MASTER or (node, task) in self._told_to_end:
+            return []
+        self._told_to_end[node, task] = None
+        if len(self._told_to_end) > _REMEMBERED_TASKS:
+            self._told_to_end.popitem(last=False)
+        return [SendTaskControl(node, task, Control("cancel", reason="nobody waits for it any more"))]
+
     def _agent_asks(self, opened: OpenRequest, current: StepResult, event: Event, now: float) -> None:
         """An agent waits for a person: so long, neither its task's clock runs nor its request's."""
         call, tool = str(event.data.get("call", "")), str(event.data.get("tool", ""))
-        if not call or call in opened.questions:
+        is_new = call not in opened.questions and call not in opened.answered
+        if not is_new or len(opened.questions) >= _QUESTIONS or not re.fullmatch(ID_PATTERN, call):
             return
         within_s = self._making.ask_within_s
-        opened.questions[call] = Question(current.step, tool, now, within_s, current.task)
+        self._open_question(opened, call, Question(current.step, tool, within_s, current.task))
         opened.put(replace(current, state=State.INPUT_REQUIRED))
-        self._lengthen(opened, within_s)
         self._allow(opened, current, now, within_s)
 
     def _agent_was_answered(self, opened: OpenRequest, current: StepResult, event: Event, now: float) -> None:
         call = str(event.data.get("call", ""))
         if call not in opened.questions or opened.questions[call].task != current.task:
             return
-        self._close_question(opened, call, now)
+        self._close_question(opened, call)
         if not any(question.task == current.task for question in opened.questions.values()):
             opened.put(replace(current, state=State.WORKING))
         self._allow(opened, current, now)
@@ -739,8 +825,8 @@ class MasterCore:
         if self._may_try_again(opened, current, result):
             again = self._again(opened, current, now, avoid=node)
             return self._stored(opened, again + self._advance(opened, now)) + forget
-        by_gateway = opened.used.pop(result.id, Usage())
-        counted = self._count(node, result.request, result.usage) if by_gateway == Usage() else []
+        by_gateway = opened.take_used(result.id)
+        counted = [] if result.id in opened.by_gateway else self._count(node, result.request, result.usage)
         ended = replace(
             current,
             state=State(result.state),
@@ -757,8 +843,9 @@ class MasterCore:
             return False
         if result.state is State.REJECTED:
             return result.error.retryable
-        is_safe = self._making.task(opened, current).retry == "safe"
-        return result.state is State.UNKNOWN and result.error.code == ErrorCode.INTERRUPTED and is_safe
+        if result.state is not State.UNKNOWN or result.error.code != ErrorCode.INTERRUPTED:
+            return False
+        return result.error.retryable and self._making.task(opened, current).retry == "safe"
 
     def _ended(self, opened: OpenRequest, ended: StepResult, now: float) -> list[MasterEffect]:
         return self._stored(opened, self._end_step(opened, ended) + self._advance(opened, now))
@@ -773,11 +860,10 @@ class MasterCore:
         return effects
 
     def _end_step(self, opened: OpenRequest, ended: StepResult) -> list[MasterEffect]:
-        self._let_go(ended)
-        for call in [call for call, question in opened.questions.items() if question.step == ended.step]:
-            self._close_question(opened, call)
-        if ended.task in opened.used:
-            ended = replace(ended, usage=opened.used.pop(ended.task or ""))
+        self._let_go(opened, ended)
+        opened.granted.pop(ended.step, None)
+        if ended.task in opened.record.used:
+            ended = replace(ended, usage=opened.take_used(ended.task or ""))
         opened.put(ended)
         facts: dict[str, JSON] = {"step": ended.step, "state": ended.state.value}
         if ended.node is not None:
@@ -789,8 +875,20 @@ class MasterCore:
         if ended.error is not None:
             facts["error"] = to_dict(ended.error)
         told: list[MasterEffect] = [self._event(opened, "step_ended", **facts)]
-        key = opened.delegates.pop(ended.step, None)
-        return told if key is None else [*told, TellDelegate(key, ended)]
+        delegate = opened.delegates.pop(ended.step, None)
+        told += [] if delegate is None else [TellDelegate(delegate.key, ended)]
+        return told + self._end_delegates(opened, ended)
+
+    def _end_delegates(self, opened: OpenRequest, agent: StepResult) -> list[MasterEffect]:
+        """The master's own agent has ended: nobody needs any more what it still waited for."""
+        left = [opened.step(step) for step, delegate in opened.delegates.items() if delegate.by == agent.task]
+        effects: list[MasterEffect] = []
+        for step in left:
+            if step.task and opened.tries.get(step.task):
+                effects.append(SendTaskControl(step.node or "", step.task, Control("cancel", reason="not needed")))
+            else:
+                effects += self._end_step(opened, replace(step, state=State.CANCELED))
+        return effects
 
     def _task_silent(self, opened: OpenRequest, task: str, now: float) -> list[MasterEffect]:
         current = self._step_of(opened, task)
@@ -919,6 +1017,8 @@ class MasterCore:
 
     def _connected(self, now: float) -> list[MasterEffect]:
         self._is_connected = True
+        if ("settle", "") in self._timers:
+            self._timers.set(("settle", ""), now + SETTLE_S)
         effects: list[MasterEffect] = [Announce()]
         for record in self._unsent.values():
             effects += self._send_reply(record, now)
@@ -1016,28 +1116,41 @@ class MasterCore:
         for task in list(self.pool[node].open_tasks):
             opened = self._by_task(task)
             current = self._step_of(opened, task)
-            if current.state is State.SUBMITTED or self._making.task(opened, current).retry == "safe":
+            if opened.record.is_canceled and opened.tries.get(task):
+                effects.append(SendTaskControl(node, task, Control("cancel")))
+            elif current.state is State.SUBMITTED or self._making.task(opened, current).retry == "safe":
                 effects += self._send(opened, task, now)
             elif ("task", task) not in self._timers:
-                self._timers.set(("task", task), now + self._making.task(opened, current).timeout_s + MARGIN_S)
+                is_agent = opened.planned(current.step).kind == "agent"  # it may have asked somebody meanwhile
+                more_s = self._making.ask_within_s if is_agent else 0.0
+                self._timers.set(("task", task), now + self._making.task(opened, current).timeout_s + more_s + MARGIN_S)
         return effects
 
     # The model is used, and the master's own agent delegates
 
     def tokens_left(self, node: str, task: str) -> int | None:
-        """The tokens that *task* may still use; None where it is no open agent task of *node*."""
+        """The tokens that *task* may still use; None where it is no open agent task of *node*.
+
+        Whoever asks is the gateway, for a call that it is about to make.
+        """
         found = self._open_step(node, task)
         if found is None or found[1].step not in found[0].record.shares:
             return None
+        found[0].by_gateway.add(task)
         return found[0].tokens_left(found[1])
 
     def _model_used(self, event: ModelUsed) -> list[MasterEffect]:
         found = self._open_step(event.node, event.task)
-        if found is None:
-            return self._count(event.node, "", event.usage)
-        used = found[0].used
-        used[event.task] = add_usage(used.get(event.task, Usage()), event.usage)
-        return self._count(event.node, found[0].record.request.id, event.usage)
+        if found is not None:
+            found[0].add_used(event.task, event.usage)
+            return self._stored(found[0], self._count(event.node, found[0].record.request.id, event.usage))
+        request_id = self._ended_tasks.get(event.task, "")
+        counted = self._count(event.node, request_id, event.usage)
+        opened = self._open.get(request_id)
+        if opened is None:
+            return counted
+        opened.record = replace(opened.record, usage=add_usage(opened.record.usage, event.usage))
+        return self._stored(opened, counted)
 
     def _count_own(self, opened: OpenRequest, usage: Usage) -> list[MasterEffect]:
         """What the master has used itself for a request."""
@@ -1054,7 +1167,8 @@ class MasterCore:
             error = WireError(ErrorCode.CANCELED, "the request has ended")
             return [TellDelegate(event.key, StepResult("s0", State.CANCELED, error=error))]
         opened, record, plan = found[0], found[0].record, found[0].record.plan
-        step = replace(event.step, id=f"s{len(plan.steps) + 1}")
+        taken = {step.id for step in plan.steps}
+        step = replace(event.step, id=next(f"s{n}" for n in count(len(taken) + 1) if f"s{n}" not in taken))
         try:
             if len(plan.steps) >= MAX_STEPS:
                 raise PlanError([f"the request has {MAX_STEPS} steps already"])
@@ -1065,7 +1179,7 @@ class MasterCore:
             return [TellDelegate(event.key, StepResult(step.id, State.FAILED, step.node, error=error))]
         begun = StepResult(step.id, State.SUBMITTED, step.node)
         opened.record = replace(record, plan=replace(plan, steps=(*plan.steps, step)), steps=(*record.steps, begun))
-        opened.delegates[step.id] = event.key
+        opened.delegates[step.id] = Delegate(event.key, event.task)
         what: dict[str, JSON] = (
             {"tool": step.tool} if step.tool else {"instruction": cut_middle(step.instruction or "", 500)}
         )
@@ -1119,8 +1233,10 @@ class MasterCore:
 
 
 def _sum_up(record: Record) -> State:
-    """The state of a request from those of its steps: the gravest."""
+    """The state of a request from those of its steps: the gravest. The agent of a simple one made good the others."""
     states = {step.state for step in record.steps}
+    if record.plan is not None and State.UNKNOWN not in states and _agents_words(record.plan, record.steps):
+        states = {record.steps[0].state}
     if State.UNKNOWN in states:
         return State.UNKNOWN
     if record.is_canceled:
@@ -1132,7 +1248,9 @@ def _sum_up(record: Record) -> State:
 
 def _agents_words(plan: Plan, results: Sequence[StepResult]) -> str:
     """The answer of the agent that did a simple request; what it delegated came back to it, and is in its answer."""
-    return results[0].output.text if plan.complexity == "simple" and plan.steps[0].kind == "agent" else ""
+    first = plan.steps[0]
+    is_own = plan.complexity == "simple" and first.kind == "agent" and first.node == MASTER
+    return results[0].output.text if is_own and results[0].state is State.COMPLETED else ""
 
 
 def _words(opened: OpenRequest) -> str:

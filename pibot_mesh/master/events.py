@@ -41,17 +41,22 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one task may use of its request's budget: tokens and calls, and *timeout_s* from its start."""
+    """What one task may use of its request's budget: tokens and calls, and *timeout_s* from its start.
+
+    *is_safe*: by the tools that it had when it was given out, another attempt may do it again.
+    """
 
     limits: Limits
     timeout_s: float
+    is_safe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One request in the ledger, whole: written again at each change.
 
-    *usage* is what planning and the answer have used; *shares* are those of its agent steps, by step.
+    *usage* is what planning, the answer and lost attempts have used; *shares* are those of its agent steps, by step;
+    *used* is what its open tasks have asked of the model gateway, by task.
     """
 
     request: Request
@@ -66,6 +71,7 @@ class Record:
     """Whether the broker has acknowledged the reply."""
     usage: Usage = Usage()
     shares: Mapping[str, Share] = field(default_factory=dict)
+    used: Mapping[str, Usage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

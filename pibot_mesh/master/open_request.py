@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Final
@@ -20,17 +20,34 @@ WORDS_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """The very call that a person has approved: of this tool, on this node, with these arguments."""
+
+    node: str
+    tool: str
+    args: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A call that waits for a person's word.
 
-    *task* is the agent task that asks; None: the master itself asks, before it sends the step's call.
+    *task* is the agent task that asks; where it is None, the master itself asks, before it sends *call*.
     """
 
     step: str
     tool: str
-    asked_at: float
     within_s: float
     task: str | None = None
+    call: Grant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delegate:
+    """A step that the master's own agent waits for: the *key* that it knows it by, and the agent's own task."""
+
+    key: str
+    by: str
 
 
 @dataclass(slots=True)
@@ -48,16 +65,24 @@ class OpenRequest:
     """Whether the answer must be there at once, in plain words."""
     tries: dict[str, int] = field(default_factory=dict)
     """How often each task was sent, in its present attempt."""
-    used: dict[str, Usage] = field(default_factory=dict)
-    """What open tasks have asked of the model gateway."""
+    by_gateway: set[str] = field(default_factory=set)
+    """The tasks that have asked the model gateway: what they use is counted there."""
     questions: dict[str, Question] = field(default_factory=dict)
     """The calls that wait for a person, by their ids."""
+    answered: set[str] = field(default_factory=set)
+    """The ids of those that wait no more."""
+    held_since: float | None = None
+    """Since when the request's time stands still, while somebody is asked."""
+    held_s: float = 0.0
+    """How long it has stood still before."""
+    left_s: float = 0.0
+    """What it had left when it was stopped."""
     resumed: set[str] = field(default_factory=set)
     """The tasks that were under way when the master started: an agent may have asked before."""
-    granted: set[str] = field(default_factory=set)
-    """The steps whose call a person has approved."""
-    delegates: dict[str, str] = field(default_factory=dict)
-    """The steps that the master's own agent waits for, with the keys it knows them by."""
+    granted: dict[str, Grant] = field(default_factory=dict)
+    """What a person has approved and is not sent yet, by step."""
+    delegates: dict[str, Delegate] = field(default_factory=dict)
+    """The steps that the master's own agent waits for."""
 
     def step(self, step_id: str) -> StepResult:
         """How far the step is."""
@@ -86,26 +111,40 @@ class OpenRequest:
     @property
     def usage(self) -> Usage:
         """All that the request has used of the model so far."""
-        usages = [self.record.usage, *(step.usage for step in self.record.steps), *self.used.values()]
+        usages = [self.record.usage, *(step.usage for step in self.record.steps), *self.record.used.values()]
         return reduce(add_usage, usages, Usage())
 
-    def share(self, step: Step, seconds_left: float) -> Share | None:
+    def add_used(self, task: str, usage: Usage) -> None:
+        """An open task has asked the model gateway."""
+        used = {**self.record.used, task: add_usage(self.record.used.get(task, Usage()), usage)}
+        self.record = replace(self.record, used=used)
+
+    def take_used(self, task: str) -> Usage:
+        """What *task* has asked of the model gateway; it is kept elsewhere from now on."""
+        used = dict(self.record.used)
+        usage = used.pop(task, Usage())
+        self.record = replace(self.record, used=used)
+        return usage
+
+    def share(self, step: Step, seconds_left: float, *, is_safe: bool) -> Share | None:
         """What the task of the agent step *step* may use, of what is left; None where nothing is.
 
         What is left is parted evenly among the agent steps that have not begun. The master's own agent gets half: it
         may delegate, and what it delegates needs a share too.
         """
-        tokens, calls = self._left("tokens"), self._left("tool_calls")
+        waiting = [self.planned(one.step).kind for one in self.record.steps if not (one.task or one.state.is_terminal)]
+        tokens, calls = self._left("tokens"), self.calls_left - waiting.count("call")
         if tokens <= 0 or calls <= 0:
             return None
-        waiting = [
-            other
-            for other in (self.record.plan.steps if self.record.plan else ())
-            if other.kind == "agent" and self.step(other.id).task is None and not self.step(other.id).state.is_terminal
-        ]
-        parts = max(1, len(waiting)) + (step.node == MASTER or step.id in self.delegates)
+        parts = max(1, waiting.count("agent")) + (step.node == MASTER or step.id in self.delegates)
         timeout_s = max(1.0, min(step.timeout_s or AGENT_TIMEOUT_S, seconds_left - WORDS_S))
-        return Share(Limits(self.budget.turns, max(1, calls // parts), max(1, tokens // parts)), round(timeout_s, 3))
+        limits = Limits(self.budget.turns, max(1, calls // parts), max(1, tokens // parts))
+        return Share(limits, round(timeout_s, 3), is_safe)
+
+    @property
+    def calls_left(self) -> int:
+        """The tool calls of the budget that nobody has made and no open task was given."""
+        return self._left("tool_calls")
 
     def _left(self, what: str) -> int:
         """The tokens or tool calls of the budget that nobody has used and no open task was given."""
@@ -128,7 +167,7 @@ class OpenRequest:
         """The tokens that an open agent step may still use, by what the model gateway has seen of it."""
         share = self.record.shares.get(step.step)
         limit = share.limits.tokens if share is not None else None
-        return (limit or 0) - tokens_of(self.used.get(step.task or "", Usage()))
+        return (limit or 0) - tokens_of(self.record.used.get(step.task or "", Usage()))
 
 
 def within(limits: Limits, most: Limits) -> Limits:

@@ -7,13 +7,12 @@ from collections.abc import Collection
 from typing import Final
 
 from pibot_mesh.errors import ErrorCode, ProtocolError, ToolError
-from pibot_mesh.master.events import Share
 from pibot_mesh.master.open_request import OpenRequest
 from pibot_mesh.master.plans import argument_problems, needs, resolve
 from pibot_mesh.master.pool import MASTER, Pool, find_tool
 from pibot_mesh.protocol.codec import JSON, encode
 from pibot_mesh.protocol.fit import cut_middle
-from pibot_mesh.protocol.messages import Limits, NodeCard, State, Step, StepResult, Task, ToolSpec
+from pibot_mesh.protocol.messages import NodeCard, State, Step, StepResult, Task, ToolSpec
 
 DELEGATE: Final = "delegate"
 """The tool of the master's own agent that gives a node something to do."""
@@ -96,11 +95,14 @@ class TaskMaking:
             timeout_s=step.timeout_s or (tool.timeout_s if tool else _NO_TOOL_TIMEOUT_S),
         )
 
+    def may_repeat(self, node: str, step: Step) -> bool:
+        """Whether the agent step *step* may be done again after it was cut off on *node*, by the tools that it has."""
+        card = self.card(node)
+        there = {tool.name: tool for tool in card.tools} if card is not None else {}
+        return all(name in there and there[name].safe_to_retry for name in step.tools or there)
+
     def _agent_task(self, opened: OpenRequest, step: Step, current: StepResult) -> Task:
-        card = self.card(current.node or "")
-        tools = [tool for tool in (card.tools if card else ()) if not step.tools or tool.name in step.tools]
-        is_safe = card is not None and all(tool.safe_to_retry for tool in tools)
-        share = opened.record.shares.get(step.id, Share(Limits(), _NO_TOOL_TIMEOUT_S))
+        share = opened.record.shares[step.id]
         return Task(
             current.task or "",
             opened.record.request.id,
@@ -109,7 +111,7 @@ class TaskMaking:
             instruction=step.instruction,
             context=_context(opened, step),
             tools=step.tools,
-            retry="safe" if is_safe else "never",
+            retry="safe" if share.is_safe else "never",
             timeout_s=share.timeout_s,
             limits=share.limits,
             ask=tuple(sorted(self._ask)),

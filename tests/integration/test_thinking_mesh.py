@@ -121,11 +121,13 @@ async def test_what_a_person_approves_is_done_once(tmp_path: Path) -> None:
     async with thinking(tmp_path, brain, ask=("door_open",)) as mesh:
         request = await mesh.ask()
         first = await mesh.event(request, "approval_required")
-        mesh.control(request, Control("approve"))
+        mesh.control(request, Control("approve", call=str(first.data["call"])))
         await mesh.event(request, "approval_answered", call=first.data["call"], granted=True)
         await until(lambda: len([e for e in mesh.events(request) if e.type == "approval_required"]) == 2, "the second")
+        [second] = [e for e in mesh.events(request) if e.type == "approval_required" and e.data != first.data]
         mesh.control(request, Control("approve", call=str(first.data["call"])))
-        mesh.control(request, Control("deny"))
+        mesh.control(request, Control("approve"))
+        mesh.control(request, Control("deny", call=str(second.data["call"])))
         await mesh.reply(request)
 
     assert mesh.tools.doors == 1
@@ -136,9 +138,9 @@ async def test_a_call_of_the_plan_itself_waits_for_a_person_too(tmp_path: Path) 
     step = {"id": "s1", "work": "device", "node": "cellar", "tool": "door_open", "args": {}}
     async with thinking(tmp_path, Brain([step], words="The door is open."), ask=("actuate",)) as mesh:
         request = await mesh.ask()
-        await mesh.event(request, "approval_required", tool="door_open", node="cellar")
+        asked = await mesh.event(request, "approval_required", tool="door_open", node="cellar")
         assert mesh.tools.doors == 0
-        mesh.control(request, Control("approve"))
+        mesh.control(request, Control("approve", call=str(asked.data["call"])))
         reply = await mesh.reply(request)
 
     assert (reply.state, reply.text, mesh.tools.doors) == (State.COMPLETED, "The door is open.", 1)

@@ -133,7 +133,8 @@ class _Words:
     def step(self, step: Step) -> str:
         """What *step* came to, on which node, and what it had done where it did not come to its end."""
         result = self._results.get(step.id, _NO_RESULT)
-        parts = [self._fact(step, result), *(self._calls(result) if result.state is not State.COMPLETED else ())]
+        is_cut_off = step.kind == "agent" and result.state is not State.COMPLETED
+        parts = [self._fact(step, result), *(self._calls(result) if is_cut_off else ())]
         where = result.node or step.node
         fact = self._glue(parts)
         return self.say("line", node=where, fact=fact) if where else fact

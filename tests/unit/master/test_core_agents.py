@@ -7,16 +7,19 @@ from dataclasses import replace
 import pytest
 
 from pibot_mesh.errors import ErrorCode
-from pibot_mesh.master.core import ANSWER_WITHIN_S, MAX_STEPS
+from pibot_mesh.master.core import ANSWER_WITHIN_S, MAX_STEPS, SETTLE_LATEST_S, SETTLE_S
 from pibot_mesh.master.events import (
     AnswerWritten,
     CardSeen,
     CountUsage,
     Delegated,
+    Disconnected,
     MasterEffect,
     ModelUsed,
+    NodeSeen,
     Planned,
     Refusal,
+    ReplyDelivered,
     RunHere,
     SendTaskControl,
     TellDelegate,
@@ -164,8 +167,9 @@ def test_the_gateway_asks_what_a_task_may_still_use() -> None:
 def test_what_the_gateway_saw_is_counted_once() -> None:
     """The node's own word on it adds nothing; what is larger stands in the reply."""
     play = working(agent())
-    play.hear(ModelUsed("n1", "r1-s1", USED))
-    play.hear(ModelUsed("n1", "r1-s1", USED))
+    for _ in range(2):
+        assert play.core.tokens_left("n1", "r1-s1")
+        play.hear(ModelUsed("n1", "r1-s1", USED))
 
     effects = play.result(usage=USED)
 
@@ -184,7 +188,8 @@ def test_what_a_lost_task_has_used_stays_in_the_reply() -> None:
     play.hear(ModelUsed("n1", "r1-s1", USED))
 
     assert replies(play.wait(200))[0].usage == USED
-    assert only(play.hear(ModelUsed("n1", "r1-s1", USED)), CountUsage) == [CountUsage("n1", "", "m", USED, 5000.0)]
+    assert only(play.hear(ModelUsed("n1", "r1-s1", USED)), CountUsage) == [CountUsage("n1", "r1", "m", USED, 5000.0)]
+    assert only(play.hear(ModelUsed("n1", "nobody", USED)), CountUsage) == [CountUsage("n1", "", "m", USED, 5000.0)]
 
 
 def test_a_new_attempt_gets_a_new_share() -> None:
@@ -285,7 +290,7 @@ def test_what_a_person_says_reaches_the_agents_at_work() -> None:
         ({"action": "steer"}, "its text is missing"),
         ({"action": "steer", "text": "hi"}, "no agent works on it now"),
         ({"action": "approve", "call": "c1"}, "no such call waits for it"),
-        ({"action": "approve"}, "no calls wait for it"),
+        ({"action": "approve"}, "no call waits for it"),
         ({"action": "reload"}, "it is not for a request"),
     ],
 )
@@ -346,12 +351,11 @@ def waiting(ask: tuple[str, ...] = ("set",)) -> tuple[Play, str]:
     return play, str(facts(effects, "approval_required")["call"])
 
 
-@pytest.mark.parametrize("is_named", [True, False])
-def test_once_approved_the_very_call_is_sent(*, is_named: bool) -> None:
-    """The only one that waits need not be named."""
+def test_once_approved_the_very_call_is_sent() -> None:
+    """With the arguments that were shown."""
     play, call = waiting()
 
-    effects = play.control("approve", call=call if is_named else None)
+    effects = play.control("approve", call=call)
 
     assert facts(effects, "approval_answered") == {
         "call": call,
@@ -373,7 +377,16 @@ def test_what_a_person_denies_is_not_done() -> None:
     assert sent(effects) == []
     [reply] = replies(effects)
     assert (reply.state, reply.results[0].state) == (State.FAILED, State.REJECTED)
-    assert reply.error == WireError(ErrorCode.DENIED, "set was not done: the baby sleeps")
+    assert reply.error == WireError(ErrorCode.DENIED, "a person denied it: the baby sleeps")
+
+
+def test_a_person_need_not_say_why() -> None:
+    """The reply says who."""
+    play, call = waiting()
+
+    [reply] = replies(play.control("deny", call=call))
+
+    assert reply.error == WireError(ErrorCode.DENIED, "a person denied it")
 
 
 def test_what_nobody_approves_in_time_is_not_done() -> None:
@@ -383,7 +396,7 @@ def test_what_nobody_approves_in_time_is_not_done() -> None:
     effects = play.wait(61)
 
     [reply] = replies(effects)
-    assert reply.error == WireError(ErrorCode.DENIED, "set was not done: nobody approved it within 60 s")
+    assert reply.error == WireError(ErrorCode.DENIED, "nobody approved it within 60 s")
     assert sent(play.control("approve", call=call)) == []
 
 
@@ -398,15 +411,14 @@ def test_an_approval_holds_once() -> None:
     assert facts(again, "control_refused")["call"] == call
 
 
-def test_which_call_is_meant_must_be_said_where_several_wait() -> None:
-    """The refusal lists them."""
-    play = Play(ask=("set",))
-    play.connect("n1", "n2")
-    play.ask(plan(step(tool="set", args={"value": 1}), step("s2", "set", "n2", args={"value": 2})))
+def test_which_call_is_meant_must_be_said() -> None:
+    """The refusal names what waits. So a copy of a word about one call is no word about the next."""
+    play, call = waiting()
 
-    reason = str(facts(play.control("approve"), "control_refused")["reason"])
+    effects = play.control("approve")
 
-    assert reason.startswith("2 calls wait for it; say which of ")
+    assert sent(effects) == []
+    assert facts(effects, "control_refused")["reason"] == f"say which call is meant: {call} (set)"
 
 
 def test_the_time_that_a_person_takes_is_not_the_requests() -> None:
@@ -415,9 +427,9 @@ def test_the_time_that_a_person_takes_is_not_the_requests() -> None:
     play.connect("n1")
     play.ask(plan(step(), step("s2", "set", args={"value": 1}, after=("s1",))), timeout_s=50.0)
     play.wait(20)
-    play.result()
+    call = facts(play.result(), "approval_required")["call"]
     play.wait(55)
-    play.control("approve")
+    play.control("approve", call=call)
     play.accept("r1-s2")
     assert replies(play.wait(29)) == []
 
@@ -482,7 +494,7 @@ def test_a_persons_word_reaches_the_agent_that_asks() -> None:
     """And no other."""
     play = asking()
 
-    assert only(play.control("approve"), SendTaskControl) == [
+    assert only(play.control("approve", call="c1"), SendTaskControl) == [
         SendTaskControl("n1", "r1-s1", Control("approve", call="c1"))
     ]
     assert only(play.control("deny", call="c1", reason="no"), SendTaskControl) == [
@@ -524,7 +536,7 @@ def test_the_masters_own_agent_asks_as_any_other() -> None:
     play.accept(node=MASTER)
     play.event("approval_required", node=MASTER, call="c1", tool="wipe")
 
-    assert only(play.control("approve"), SendTaskControl) == [
+    assert only(play.control("approve", call="c1"), SendTaskControl) == [
         SendTaskControl(MASTER, "r1-s1", Control("approve", call="c1"))
     ]
     play.event("approval_answered", node=MASTER, call="c1", granted=True)
@@ -540,7 +552,8 @@ def test_what_an_agent_asks_twice_waits_for_both_words() -> None:
     play.event("approval_answered", call="c1", granted=True)
     play.event("approval_answered", "r1-s2", node="n2", call="c2", granted=True)
 
-    assert only(play.control("approve"), SendTaskControl)[0].control.call == "c2"
+    assert only(play.control("approve", call="c1"), SendTaskControl) == []
+    assert only(play.control("approve", call="c2"), SendTaskControl)[0].control.call == "c2"
 
 
 def test_a_word_for_an_agent_whose_question_was_before_the_restart_goes_to_all() -> None:
@@ -559,9 +572,9 @@ def test_with_its_task_an_agents_question_ends() -> None:
     play = asking()
     play.result()
 
-    effects = play.control("approve")
+    effects = play.control("approve", call="c1")
 
-    assert facts(effects, "control_refused")["reason"] == "no calls wait for it"
+    assert facts(effects, "control_refused")["reason"] == "no such call waits for it"
 
 
 # The answer in words
@@ -613,10 +626,13 @@ def test_who_will_not_wait_for_words_gets_plain_ones(way: str) -> None:
 
 def test_an_agent_that_did_a_simple_request_has_answered_already() -> None:
     """Its own words are the answer."""
-    _, effects = answering(agent(), complexity="simple")
+    play = Play()
+    play.ask(thought(agent(node=MASTER), complexity="simple"))
+
+    effects = play.result(node=MASTER)
 
     assert only(effects, WriteAnswer) == []
-    assert replies(effects) != []
+    assert replies(effects)[0].text == "ok"
 
 
 def test_what_did_not_go_well_is_said_in_plain_words() -> None:
@@ -739,3 +755,252 @@ def test_a_refusal_of_the_planner_counts_what_it_took() -> None:
     [reply] = replies(effects)
     assert (reply.state, reply.usage) == (State.REJECTED, USED)
     assert only(effects, CountUsage) != []
+
+
+# What a review found
+
+
+def lose(play: Play, task: str = "r1-s1", *, retryable: bool = True) -> list[MasterEffect]:
+    """The node says that it was restarted in the middle of *task*."""
+    error = WireError(ErrorCode.INTERRUPTED, "restarted", retryable=retryable)
+    return play.result(task, state=State.UNKNOWN, error=error)
+
+
+def test_what_is_delegated_never_takes_the_place_of_a_step_that_is_planned() -> None:
+    """A model may leave gaps between the ids of its steps."""
+    play = Play(ask=("press",))
+    play.connect("n1")
+    play.ask(thought(agent(node=MASTER), step("s3", "press", after=("s1",))))
+
+    effects = play.hear(Delegated("r1-s1", "k1", step("s0")))
+
+    assert [task.id for _, task in sent(effects)] == ["r1-s4"]
+
+
+def test_an_approval_is_for_the_node_that_was_shown() -> None:
+    """Where another would do it, a person is asked again."""
+    play = Play(ask=("press",))
+    play.connect("n1", "n2")
+    asked = facts(play.ask(plan(step(tool="press", node=None, args={"door": 1}))), "approval_required")
+    play.hear(NodeSeen(str(asked["node"]), False))
+
+    effects = play.control("approve", call=asked["call"])
+
+    assert sent(effects) == []
+    again = facts(effects, "approval_required")
+    assert again["node"] != asked["node"]
+    assert sent(play.control("approve", call=again["call"])) != []
+
+
+def test_whether_an_agent_may_begin_again_is_judged_by_the_tools_that_it_had() -> None:
+    """A card without the tool that pressed does not make pressing harmless."""
+    play = working(agent(node=None, tools=("press",)))
+    play.hear(CardSeen("n1", replace(card("n1", "b2"), tools=())))
+
+    [reply] = replies(lose(play))
+
+    assert reply.state is State.UNKNOWN
+
+
+def test_a_node_that_says_that_it_may_not_be_repeated_is_believed() -> None:
+    """It knows which calls were under way."""
+    play = working(agent(node=None, tools=("read",)))
+
+    assert replies(lose(play, retryable=False))[0].state is State.UNKNOWN
+
+
+def test_a_cancelled_request_stays_cancelled_over_a_restart() -> None:
+    """Its node is told again, its own work is not begun again, and the reply comes in time."""
+    play = working(agent(), step("s2", "mesh_status", MASTER))
+    play.control("cancel")
+    later = play.again()
+
+    effects = [*later.first, *later.connect("n1")]
+    [reply] = replies(later.wait(6))
+
+    assert only(effects, RunHere) == []
+    assert set(map(str, only(effects, SendTaskControl))) == {str(SendTaskControl("n1", "r1-s1", Control("cancel")))}
+    assert reply.state is State.UNKNOWN
+
+
+def test_a_request_that_was_cancelled_while_it_was_planned_is_not_planned_again() -> None:
+    """The cancel may have been the last thing that was stored."""
+    play = Play()
+    play.ask()
+    record = replace(play.ledger["r1"], is_canceled=True)
+    later = Play({"r1": record}, boot="m2", at=play.now)
+    later.start()
+
+    [reply] = replies(later.connect() + later.wait(6))
+
+    assert reply.state is State.CANCELED
+
+
+def test_after_a_restart_nodes_are_heard_before_a_step_is_given_up() -> None:
+    """Any node may take it; none is known in the first moment."""
+    play = Play(ask=("press",))
+    play.connect("n1")
+    play.ask(plan(step(tool="press", node=None)))
+    later = play.again()
+
+    effects = later.connect("n1") + later.wait(SETTLE_S)
+
+    assert facts(effects, "approval_required")["node"] == "n1"
+
+
+def test_without_a_broker_a_restarted_master_goes_on_nevertheless() -> None:
+    """And says what it could not do."""
+    play = Play()
+    play.connect("n1")
+    play.ask(plan(step("s1", "mesh_status", MASTER), step("s2", node=None, after=("s1",))))
+    later = play.again()
+    assert replies(later.result(node=MASTER)) == []
+
+    [reply] = replies(later.wait(SETTLE_LATEST_S))
+
+    assert reply.error is not None
+    assert reply.error.code == ErrorCode.OFFLINE
+
+
+def test_a_node_cannot_hold_a_request_with_questions_for_ever() -> None:
+    """Neither with many nor with one after another; and odd ids are none."""
+    play = working(agent(timeout_s=50.0))
+    for number in range(2_000):
+        play.event("approval_required", call=f"c{number}", tool="press")
+    play.event("approval_required", call="no id!", tool="press")
+    reason = str(facts(play.control("approve"), "control_refused")["reason"])
+
+    assert reason.count("press") == 32
+    assert replies(play.wait(2_000)) != []
+
+
+def test_a_copy_of_a_question_that_was_answered_asks_nothing() -> None:
+    """QoS 1 may bring it again."""
+    play = asking()
+    play.event("approval_answered", call="c1", granted=False)
+    play.event("approval_required", call="c1", tool="press")
+
+    assert facts(play.control("approve", call="c1"), "control_refused")["reason"] == "no such call waits for it"
+
+
+def test_a_question_that_ends_with_its_step_gives_no_time_away() -> None:
+    """The request has what it had."""
+    play = asking()
+    play.wait(5)
+    play.result()
+    play.accept("r1-s2", node="n2")
+    assert replies(play.wait(94)) == []
+
+    assert replies(play.wait(7)) != []
+
+
+def test_what_an_agent_still_waited_for_ends_with_it() -> None:
+    """What is not sent is not sent any more; what is at work is told to end."""
+    play = Play(ask=("press",))
+    play.connect("n1")
+    play.ask(thought(agent(node=MASTER), complexity="simple"))
+    play.hear(Delegated("r1-s1", "k1", step("s0")))
+    asked = facts(play.hear(Delegated("r1-s1", "k2", step("s0", "press"))), "approval_required")
+
+    effects = play.result(node=MASTER, state=State.FAILED, error=WireError("model_failed", "no"))
+
+    assert [control.task for control in only(effects, SendTaskControl)] == ["r1-s2"]
+    assert [one.key for one in only(effects, TellDelegate)] == ["k2"]
+    assert sent(play.control("approve", call=asked["call"])) == []
+
+
+def test_a_request_is_what_its_own_agent_made_of_it() -> None:
+    """A step that failed and that it made good is no failure; what nobody knows stays unknown."""
+    good, bad = delegating(), delegating()
+    for play in (good, bad):
+        play.hear(Delegated("r1-s1", "k1", step("s0", "press")))
+    good.result("r1-s2", state=State.FAILED, error=WireError("tool_failed", "no"))
+    bad.result("r1-s2", state=State.UNKNOWN, error=WireError("interrupted", "?"))
+
+    assert replies(good.result(node=MASTER))[0].state is State.COMPLETED
+    assert replies(bad.result(node=MASTER))[0].state is State.UNKNOWN
+
+
+def test_what_was_used_before_a_restart_is_used() -> None:
+    """And it is booked once."""
+    play = working(agent())
+    play.core.tokens_left("n1", "r1-s1")
+    play.hear(ModelUsed("n1", "r1-s1", USED))
+    later = play.again()
+
+    assert later.core.tokens_left("n1", "r1-s1") == 10_000 - 120
+    assert only(later.result(usage=USED), CountUsage) == []
+
+
+def test_what_comes_after_a_tasks_end_is_the_requests_still() -> None:
+    """A call that was cancelled tells late what it took."""
+    play = working(agent(), agent("s2", "n2"))
+    play.core.tokens_left("n1", "r1-s1")
+    play.result()
+
+    effects = play.hear(ModelUsed("n1", "r1-s1", USED))
+
+    assert only(effects, CountUsage) == [CountUsage("n1", "r1", "m", USED, 5000.0)]
+    assert replies(play.result("r1-s2", node="n2"))[0].usage == USED
+
+
+def test_the_plans_own_calls_are_bounded_too() -> None:
+    """And what they need is not given to agents."""
+    play = Play(budget=Limits(50, 3, 9_000))
+    play.connect("n1")
+    tasks = sent(play.ask(plan(agent(tools=("read",)), step("s2"), step("s3", after=("s2",)))))
+    poor = Play(budget=Limits(50, 1, 9_000))
+    poor.connect("n1")
+    poor.ask(plan(step(), step("s2")))
+
+    assert tasks[0][1].limits.tool_calls == 1
+    [reply] = replies(poor.result())
+    assert reply.error is not None
+    assert reply.error.code == ErrorCode.BUDGET
+
+
+def test_a_new_attempt_does_not_get_what_the_lost_one_has_used() -> None:
+    """It is gone, and stands in the reply."""
+    play = working(agent(node=None, tools=("read",)))
+    play.core.tokens_left("n1", "r1-s1")
+    play.hear(ModelUsed("n1", "r1-s1", USED))
+
+    [(node, task)] = sent(lose(play))
+
+    assert task.limits.tokens == 10_000 - 120
+    assert replies(play.result(node=node, attempt=2))[0].usage == USED
+
+
+def test_a_node_cannot_speak_for_the_master() -> None:
+    """Neither its events nor its questions."""
+    play = Play(ask=("set",))
+    play.connect("n1", "n2")
+    call = facts(play.ask(plan(step(tool="set", args={"value": 1}), agent("s2", "n2"))), "approval_required")["call"]
+
+    false = play.event("request_ended", "r1-s2", node="n2", state="completed")
+    other = play.event("approval_required", "r1-s2", node="n2", call=call, tool="read", args={})
+
+    assert said([*false, *other]) == []
+
+
+def test_an_agent_whose_task_is_not_sent_yet_cannot_be_steered() -> None:
+    """Its node is away: the words would reach nobody."""
+    play = Play()
+    play.connect("n1")
+    play.ask(plan(step(), agent("s2", after=("s1",))))
+    play.hear(Disconnected())
+    play.result()
+
+    assert facts(play.control("steer", text="hurry"), "control_refused")["reason"] == "no agent works on it now"
+
+
+def test_what_is_remembered_of_ended_tasks_is_bounded() -> None:
+    """However many there were, and however many strangers speak."""
+    play = Play()
+    for number in range(1_100):
+        play.ask(plan(step("s1", "mesh_status", MASTER)), name=f"q{number}")
+        play.result(f"q{number}-s1", node=MASTER)
+        play.event("tool_start", f"stray{number}", node="n9")
+        play.hear(ReplyDelivered(f"q{number}"))
+
+    assert len(play.core._ended_tasks) == len(play.core._told_to_end) == 1_000

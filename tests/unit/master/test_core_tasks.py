@@ -336,12 +336,14 @@ def test_events_of_a_task_are_passed_on_with_node_and_step() -> None:
 
 
 def test_what_another_node_says_of_a_task_is_not_believed() -> None:
-    """Neither events nor results; the result is forgotten, so that it is not sent for ever."""
+    """It is told, once, to end what is not its own (any more); its result is forgotten, or it came for ever."""
     play = started()
 
-    assert play.accept(node="n2") == []
+    stray = [play.accept(node="n2"), play.accept(node="n2"), play.event("message_delta", node="n2", text="hm")]
     effects = play.result(node="n2")
 
+    cancel = Control("cancel", reason="nobody waits for it any more")
+    assert stray == [[SendTaskControl("n2", "r1-s1", cancel)], [], []]
     assert [type(effect) for effect in effects] == [Note]
     assert only(play.wait(0.1), SendForget) == [SendForget("n2", ("r1-s1",))]
     assert play.core.open_requests == 1
