@@ -112,6 +112,14 @@ class TaskRun:
         """What a person says about the call that ``approval_required`` named; of another it means nothing."""
         self._approvals.answer(call, is_granted, reason)
 
+    def hold(self) -> None:
+        """Let its time stand still, until `go_on` was called as often as this: somebody else has work of it."""
+        self._clock.hold()
+
+    def go_on(self) -> None:
+        """One of those who held its time does so no more."""
+        self._clock.go_on()
+
     def end(self, reason: str) -> None:
         """End it, wherever it is, within half a second; it is ``canceled`` then. The first reason counts."""
         self._end_for(WireError(ErrorCode.CANCELED, reason))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from pibot_mesh.agent.tools import Tool, ToolContext
@@ -38,11 +39,21 @@ _SPEC: Final = ToolSpec(
 )
 
 
-class Delegation:
-    """What the master's own agent has given to nodes, and waits for. *post* hands it to the core."""
+def _held_by_nobody(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
 
-    def __init__(self, post: Callable[[Delegated], None]) -> None:
+
+class Delegation:
+    """What the master's own agent has given to nodes, and waits for. *post* hands it to the core.
+
+    *held* is a block in which the time of the agent that works on a task stands still: a node's step has its own.
+    """
+
+    def __init__(
+        self, post: Callable[[Delegated], None], held: Callable[[str], AbstractContextManager[None]] = _held_by_nobody
+    ) -> None:
         self._post = post
+        self._held = held
         self._waiting: dict[str, asyncio.Future[StepResult]] = {}
         self.tool = Tool(_SPEC, self._delegate)
 
@@ -57,7 +68,8 @@ class Delegation:
         self._waiting[key] = asyncio.get_running_loop().create_future()
         try:
             self._post(Delegated(context.task, key, step))
-            return _output(await self._waiting[key])
+            with self._held(context.task):
+                return _output(await self._waiting[key])
         finally:
             del self._waiting[key]
 

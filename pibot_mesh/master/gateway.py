@@ -45,6 +45,9 @@ _CROWDED: Final = Refused(
     is_retryable=True,
     retry_after_s=5.0,
 )
+_NODE_AWAY: Final = Refused(
+    ErrorCode.OFFLINE, FailureKind.NETWORK, "the connection was lost in the middle of the answer", is_retryable=True
+)
 _STOPPED: Final = Refused(
     ErrorCode.OFFLINE, FailureKind.NETWORK, "the master, whose model this is, is being stopped", is_retryable=True
 )
@@ -124,8 +127,9 @@ class Gateway:
             self._drop(call)
 
     def node_gone(self, node: str) -> None:
-        """*node* went away, and with it whoever waited for its calls."""
+        """*node* went away: its calls are ended. They are told so, since it may have been away for a moment only."""
         for call in [call for call in self._open.values() if call.node == node]:
+            call.chunks.fail(_NODE_AWAY)
             self._drop(call)
 
     async def stop(self) -> None:

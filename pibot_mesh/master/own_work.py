@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,8 @@ class _Run:
     task: Task
     canceled: threading.Event = field(default_factory=threading.Event)
     agent: TaskRun | None = None
+    orders: list[Control] = field(default_factory=list)
+    """What was said before the agent was there."""
     work: asyncio.Task[None] | None = None
     seq: int = 0
 
@@ -76,13 +79,28 @@ class OwnWork:
         run = _Run(task)
         self._runs[task.id] = run
         run.work = asyncio.get_running_loop().create_task(self._run(run), name=f"task {task.id}")
+        run.work.add_done_callback(lambda _: self._never_begun(run))
+
+    @contextlib.contextmanager
+    def held(self, task_id: str) -> Iterator[None]:
+        """A block in which the time of the agent that works on *task_id* stands still."""
+        agent = self._runs[task_id].agent if task_id in self._runs else None
+        if agent is not None:
+            agent.hold()
+        try:
+            yield
+        finally:
+            if agent is not None:
+                agent.go_on()
 
     def control(self, task_id: str, control: Control) -> None:
         """An order about a task that runs here; of another it means nothing."""
         run = self._runs.get(task_id)
         if run is None:
             return
-        if control.action == "cancel":
+        if run.task.kind == "agent" and run.agent is None:
+            run.orders.append(control)
+        elif control.action == "cancel":
             self._end(run, control.reason or "cancelled")
         elif run.agent is not None and control.action == "steer":
             run.agent.steer(control.text or "")
@@ -127,6 +145,13 @@ class OwnWork:
             self._runs.pop(task.id, None)
         self._post(TaskResultSeen(MASTER, result))
 
+    def _never_begun(self, run: _Run) -> None:
+        """A task that was ended before its first step does not see it, and would say nothing."""
+        if self._runs.get(run.task.id) is run:
+            del self._runs[run.task.id]
+            if not self._is_stopping:
+                self._post(TaskResultSeen(MASTER, _result(run.task, State.CANCELED, error=_ENDED)))
+
     async def _call(self, run: _Run) -> Result:
         task = run.task
         context = ToolContext(task.id, task.request, run.canceled)
@@ -147,6 +172,8 @@ class OwnWork:
             output_dir=self._output_dir,
         )
         self._tell(run, "task_accepted", {"attempt": task.attempt, "running": True})
+        for control in run.orders:
+            self.control(task.id, control)
         end = await run.agent.run()
         return Result(task.id, task.request, task.attempt, end.state, end.output, end.error, end.tool_calls, end.usage)
 

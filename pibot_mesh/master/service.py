@@ -9,7 +9,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -121,7 +121,7 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._model = model or _model_of(settings)
         self._soul = load_soul(settings)
         self._planner = planner or self._new_planner()
-        self._delegation = Delegation(self._post)
+        self._delegation = Delegation(self._post, self._held)
         self.tools = ToolRegistry([*self._own_tools(), *tools])
         self._work = OwnWork(
             self.tools,
@@ -174,6 +174,9 @@ class Master(AbstractAsyncContextManager["Master"]):
             *system_tools(CpuMeter()),
         ]
         return tools if self._model is None else [*tools, self._delegation.tool]
+
+    def _held(self, task: str) -> AbstractContextManager[None]:
+        return self._work.held(task)
 
     def _own_card(self) -> NodeCard:
         is_agent = self._model is not None

@@ -200,6 +200,10 @@ class NodeCore:
         return self._run_heard(event, now)
 
     def _run_heard(self, event: RunInput, now: float) -> list[NodeEffect]:
+        run = self._runs.get(event.task)
+        if run is not None and run.started_at is None:
+            # It comes from an attempt that was left behind, and the one that is known now still waits.
+            return [Note(f"an earlier attempt of task {event.task} is heard of: ignored", "info")]
         match event:
             case ToolEnded():
                 return self._tool_ended(event, now)

@@ -15,6 +15,11 @@ from tests.brokers import until
 DOOR = ToolSpec("open_door", effect="actuate")
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """Arguments as deep as JSON of a message may be; in an event they stand one level deeper."""
+    return {"in": nested(levels - 1)} if levels > 1 else {"text": "deep down"}
+
+
 class Desk:
     """Where calls are asked about."""
 
@@ -96,9 +101,14 @@ async def test_a_question_whose_run_ends_is_taken_back_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "says"), [({"text": "x" * ARGS_BYTES}, "make them shorter"), ({"text": "\ud800"}, "cannot be shown")]
+    ("args", "says"),
+    [
+        ({"text": "x" * ARGS_BYTES}, "make them shorter"),
+        ({"text": "\ud800"}, "cannot be shown"),
+        (nested(32), "cannot be shown"),
+    ],
 )
-async def test_what_nobody_can_see_whole_is_not_asked_about(args: dict[str, str], says: str) -> None:
+async def test_what_nobody_can_see_whole_is_not_asked_about(args: dict[str, Any], says: str) -> None:
     """Something could hide in it."""
     desk = Desk()
 

@@ -537,7 +537,7 @@ async def test_a_call_that_is_cancelled_before_its_turn_is_never_made(monkeypatc
 
 
 async def test_the_calls_of_a_node_that_is_gone_are_ended() -> None:
-    """Nobody would read them."""
+    """It is told so: it may have been away for a moment only, and would wait long for nothing."""
     held = asyncio.Event()
     desk = Desk([held, "Hi"], [held, "Ho"])
     desk.ask("c1")
@@ -549,7 +549,9 @@ async def test_the_calls_of_a_node_that_is_gone_are_ended() -> None:
     await until(lambda: desk.model.open_calls == 1, "one is closed")
     held.set()
     await desk.last("d1")
-    assert "c1" not in desk.chunks
+    [chunk] = desk.chunks["c1"]
+    assert chunk.error is not None
+    assert (chunk.last, chunk.delta["kind"], chunk.error.retryable) == (True, "network", True)
 
 
 async def test_a_gateway_that_stops_tells_everybody() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -28,7 +29,7 @@ class Work:
     def __init__(self, script: Sequence[object] | None = None) -> None:
         self.told: list[MasterInput] = []
         self.begun, self.was_ended = threading.Event(), threading.Event()
-        self.delegation = Delegation(self.told.append)
+        self.delegation = Delegation(self.told.append, self._held)
         tools = [
             Tool(ToolSpec("sleep", "Sleep.", NOTHING), self._sleep),
             Tool(ToolSpec("block", "Block a thread.", NOTHING), self._block),
@@ -45,6 +46,9 @@ class Work:
             boot="b1",
             context_tokens=8_000,
         )
+
+    def _held(self, task: str) -> AbstractContextManager[None]:
+        return self.own.held(task)
 
     async def _sleep(self, _: Mapping[str, JSON], __: ToolContext) -> Output:
         self.begun.set()
@@ -95,6 +99,44 @@ async def test_a_cancelled_call_is_told_to_end(tool: str) -> None:
 
     assert result.state is (State.CANCELED if tool == "sleep" else State.COMPLETED)
     assert work.was_ended.is_set() is (tool == "block")
+
+
+@pytest.mark.parametrize("task", [calling("sleep"), instructed()])
+async def test_what_is_cancelled_as_it_begins_does_nothing(task: Task) -> None:
+    """The word came with the task: neither a tool nor the model is asked, and the one result comes."""
+    work = Work([call("door_open")])
+    work.own.start(task)
+    work.own.control("r1-s1", Control("cancel"))
+
+    result = await work.result()
+
+    assert (result.state, work.doors, work.begun.is_set()) == (State.CANCELED, 0, False)
+    assert work.own._runs == {}
+
+
+async def test_what_is_said_as_an_agent_begins_is_heard() -> None:
+    """Before its first word to the model."""
+    work = Work(["As you like."])
+    work.own.start(instructed())
+    work.own.control("r1-s1", Control("steer", text="quickly"))
+
+    await work.result()
+
+    assert work.model is not None
+    assert "quickly" in str(work.model.requests[0].messages)
+
+
+async def test_while_a_step_is_delegated_the_agents_time_stands_still() -> None:
+    """The node's step has its own, and may wait for a person."""
+    work = Work([call("delegate", node="n1", tool="read"), "It is 21 degrees."])
+    work.own.start(instructed(timeout_s=0.3))
+    await until(lambda: [told for told in work.told if isinstance(told, Delegated)], "it is delegated")
+    [delegated] = [told for told in work.told if isinstance(told, Delegated)]
+    await asyncio.sleep(0.5)  # longer than the agent has
+
+    work.delegation.told(delegated.key, StepResult("s2", State.COMPLETED, "n1", output=Output("21")))
+
+    assert (await work.result()).output.text == "It is 21 degrees."
 
 
 async def test_a_word_for_nobody_means_nothing() -> None:

@@ -31,7 +31,7 @@ from pibot_mesh.node.events import (
     ToolEnded,
 )
 from pibot_mesh.protocol.codec import encode
-from pibot_mesh.protocol.messages import Control, Output, State, ToolCall, ToolSpec, Usage, WireError
+from pibot_mesh.protocol.messages import Capacity, Control, Output, State, ToolCall, ToolSpec, Usage, WireError
 from tests.unit.node.play import Play, agent, only, results, said, task
 
 PRESS = ToolCall("press", {"value": "x"}, None, "actuate")
@@ -467,3 +467,18 @@ def test_a_question_at_the_end_does_not_begin_a_new_time() -> None:
     play.hear(ended(State.CANCELED))
 
     assert only(play.wait(200), EndTool) == []
+
+
+def test_what_was_left_behind_does_not_speak_for_the_attempt_that_waits() -> None:
+    """Neither its end nor its calls: the one that waits has not begun, and keeps its place in the queue."""
+    play = Play(capacity=Capacity(1, 2)).online()
+    play.give(task("t1", "read", timeout_s=5.0))
+    play.wait(6)
+    play.give(task("t2", "press"), task("t1", "read", attempt=2))
+
+    late = [play.end("t1"), play.hear(CallBegun("t1", "c1", PRESS)), play.hear(RunTold("t1", "turn_start", {}))]
+    effects = play.end("t2")
+
+    assert [notes(effects) for effects in late] == ["an earlier attempt of task t1 is heard of: ignored"] * 3
+    assert [started.task.id for started in only(effects, StartTool)] == ["t1"]
+    assert [result.attempt for result in results(play.end("t1"))] == [2]
