@@ -45,7 +45,11 @@ def _type(value: JSON, told: JSON, _: Schema) -> bool:
 
 
 def _enum(value: JSON, told: JSON, _: Schema) -> bool:
-    return isinstance(told, list) and any(type(value) is type(one) and value == one for one in told)
+    if not isinstance(told, list) or isinstance(
+        value, (dict, list)
+    ):  # in them, False and 0 would be the same to Python
+        return False
+    return any(type(value) is type(one) and value == one for one in told)
 
 
 def _properties(value: JSON, told: JSON, _: Schema) -> bool:

@@ -17,9 +17,10 @@ class RunClock:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to count."""
+        """Begin to count, unless somebody holds the clock."""
         self._is_started = True
-        self._count()
+        if self._holds == 0:
+            self._count()
 
     def hold(self) -> None:
         """Count no more, until `go_on` was called as often as this."""

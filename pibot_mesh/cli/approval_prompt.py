@@ -15,6 +15,8 @@ from pibot_mesh.protocol.messages import Control, Event
 
 _YES: Final = ("y", "yes")
 _NO: Final = ("n", "no", "")
+_SHOWN: Final = 300
+"""Characters of a call that stand in the prompt; a longer one is said, whole, right above it."""
 
 
 def can_ask_here() -> bool:
@@ -68,15 +70,17 @@ class ApprovalPrompt:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.patch_stdout import patch_stdout
 
-        must_repeat = self._turn.locked()
+        question = approval_question(event)
         async with self._turn:
             with self._around(), patch_stdout(raw=True):
-                if must_repeat:
-                    say(f"? {approval_question(event)}", tone="odd")
+                if len(question) > _SHOWN:
+                    say(f"  {question}", tone="odd")
                 # What was typed before the question was seen is no answer to it.
                 termios.tcflush(sys.stdin, termios.TCIFLUSH)
                 session: PromptSession[str] = PromptSession()
-                prompt = f"  approve {clean(str(event.data.get('tool', '')))}? [y/N] "
+                # Other lines may stand between the question and this: what is approved stands in the prompt itself.
+                shown = question if len(question) <= _SHOWN else f"{question[:_SHOWN]}…"
+                prompt = f"  {clean(shown)}: approve? [y/N] "
                 try:
                     while (word := read_word(await session.prompt_async(prompt, handle_sigint=False))) is None:
                         say("  y or n?", dim=True)

@@ -190,7 +190,8 @@ def _question_lines(event: Event, options: str | None) -> list[Line]:
 
 
 def _answer_line(facts: Mapping[str, JSON]) -> Line:
-    tool, reason = _word(facts, "tool"), _word(facts, "reason")
+    node, reason = _word(facts, "node"), _word(facts, "reason")
+    tool = f"{_word(facts, 'tool')} on {node}" if node else _word(facts, "tool")
     is_granted = facts.get("granted") is True
     if is_granted:
         return Line(f"✓ approved: {tool}", "good")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -72,6 +73,29 @@ class NodeMeter:
         return self._tokens if day == self._day else 0
 
 
+class TaskMeter:
+    """What one task may still use of the model, also while the ledger has not counted yet what its calls took."""
+
+    def __init__(self) -> None:
+        self._told = 0
+        self._left = 0
+
+    def left(self, told: int) -> int:
+        """The tokens that it may still use, where *told* are those that the ledger knows of.
+
+        The ledger's number falls with every call that is counted; one that rises comes with a new share.
+        """
+        if told > self._told:
+            self._left = told
+        self._told = told
+        self._left = min(self._left, told)
+        return self._left
+
+    def use(self, tokens: int) -> None:
+        """A call took *tokens*; the ledger hears of it later."""
+        self._left -= tokens
+
+
 class FairQueue(Generic[C]):
     """Calls that wait, each for a node; the nodes take turns, and each node's calls are in order.
 
@@ -94,15 +118,19 @@ class FairQueue(Generic[C]):
         longest = max(self._lines, key=lambda name: (len(self._lines[name]), name == node))
         return self._take(longest, -1)
 
-    def next(self) -> C | None:
-        """Take the call whose turn it is; its node is the last one then. None where nothing waits."""
-        if not self._lines:
-            return None
-        node = next(iter(self._lines))
-        call = self._take(node, 0)
-        if node in self._lines:
-            self._lines[node] = self._lines.pop(node)
-        return call
+    def next(self, may_begin: Callable[[C], bool]) -> C | None:
+        """Take the call whose turn it is, of those that *may_begin*; its node is the last one then. None: none may.
+
+        A call that may not begin keeps its place, and so does its node.
+        """
+        for node, line in self._lines.items():
+            for index, call in enumerate(line):
+                if may_begin(call):
+                    self._take(node, index)
+                    if node in self._lines:
+                        self._lines[node] = self._lines.pop(node)
+                    return call
+        return None
 
     def remove(self, node: str, call: C) -> None:
         """Take *call* out, wherever it stands. Nothing happens where it does not wait."""

@@ -652,8 +652,9 @@ class MasterCore:
         """A call of the plan may be sent now, or never."""
         question = self._close_question(opened, call)
         facts: dict[str, JSON] = {"call": call, "tool": question.tool, "granted": is_granted, "reason": reason}
-        effects: list[MasterEffect] = [self._event(opened, "approval_answered", **facts, step=question.step)]
         current = opened.step(question.step)
+        facts = {**facts, "node": current.node, "step": question.step}
+        effects: list[MasterEffect] = [self._event(opened, "approval_answered", **facts)]
         if is_granted and question.call is not None:
             opened.granted[question.step] = question.call
             opened.put(replace(current, state=State.SUBMITTED))

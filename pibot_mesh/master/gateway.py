@@ -18,7 +18,7 @@ from pibot_mesh.agent.failures import Redactor
 from pibot_mesh.agent.model import Answer, Delta, FailureKind, Model, ModelFailure, ModelRequest, UsageSeen
 from pibot_mesh.config.settings import GatewaySettings
 from pibot_mesh.errors import ErrorCode, ProtocolError
-from pibot_mesh.master.admission import FairQueue, NodeMeter, Refused
+from pibot_mesh.master.admission import FairQueue, NodeMeter, Refused, TaskMeter
 from pibot_mesh.master.chunks import ChunkWriter
 from pibot_mesh.protocol.messages import LLMChunk, LLMRequest, Usage
 
@@ -29,7 +29,7 @@ AT_ONCE: Final = 8
 WAITING: Final = 64
 """Calls that may wait for their turn."""
 REMEMBERED: Final = 1000
-"""Ids by which the second copy of a request is recognised."""
+"""Ids by which the second copy of a request is recognised; and tasks whose tokens are counted."""
 _ANY_MODEL: Final = 4096
 """A limit for an answer that every model takes. A larger one, which nobody asked for, some would refuse."""
 _REDACTOR: Final = Redactor(())
@@ -62,8 +62,9 @@ class Gateway:
     tokens of each node on the day that *today* names when the gateway is made; *clock* gives seconds. Used in one event
     loop; the callbacks must not raise.
 
-    Limits are by node (`GatewaySettings`); `AT_ONCE` calls run at the same time and `WAITING` wait, and the nodes take
-    turns. Nothing of the model's settings is in a chunk, and failures are told without keys.
+    Limits are by node (`GatewaySettings`); `AT_ONCE` calls run at the same time, of each task one, since the next one
+    gets what that leaves; `WAITING` wait, and the nodes take turns. Nothing of the model's settings is in a chunk, and
+    failures are told without keys.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Gateway:
         self._today = today
         day = today()
         self._meters = {node: NodeMeter(node, settings, day=day, tokens=tokens) for node, tokens in used_today.items()}
+        self._tasks: dict[tuple[str, str], TaskMeter] = {}
         self._seen: dict[tuple[str, str], None] = {}
         self._open: dict[tuple[str, str], _Call] = {}
         self._queue: FairQueue[_Call] = FairQueue(WAITING)
@@ -164,10 +166,11 @@ class Gateway:
         return self._meter(call.node).ask(now=self._clock(), day=self._today())
 
     def _no_budget(self, call: _Call) -> Refused | None:
-        left = self._budget(call.node, call.request.task)
-        if left is None:
+        told = self._budget(call.node, call.request.task)
+        if told is None:
             text = f"{call.node} has no open task {call.request.task}, and the model is asked for open tasks alone"
             return Refused(ErrorCode.BAD_REQUEST, FailureKind.PROTOCOL, text)
+        left = self._task_meter(call).left(told)
         if left <= 0:
             text = "the task has used up the tokens of the model that its request gave it"
             return Refused(ErrorCode.BUDGET, FailureKind.QUOTA, text)
@@ -179,9 +182,18 @@ class Gateway:
             self._meters[node] = NodeMeter(node, self._settings, day=self._today())
         return self._meters[node]
 
+    def _task_meter(self, call: _Call) -> TaskMeter:
+        meter = self._tasks[call.of_task] = self._tasks.pop(call.of_task, TaskMeter())
+        if len(self._tasks) > REMEMBERED:
+            del self._tasks[next(iter(self._tasks))]
+        return meter
+
+    def _may_begin(self, call: _Call) -> bool:
+        return all(running.of_task != call.of_task for running in self._running)
+
     def _fill(self) -> None:
         """Begin the calls whose turn it is. Since they came, their tasks may have ended or used up their budget."""
-        while len(self._running) < AT_ONCE and (call := self._queue.next()) is not None:
+        while len(self._running) < AT_ONCE and (call := self._queue.next(self._may_begin)) is not None:
             refused = self._no_budget(call)
             if refused is not None:
                 call.chunks.fail(refused)
@@ -204,7 +216,9 @@ class Gateway:
         self._drop(call)
         usage = call.usage()
         if usage != Usage():
-            self._meter(call.node).use(usage.input + usage.output, day=self._today())
+            tokens = usage.input + usage.output
+            self._meter(call.node).use(tokens, day=self._today())
+            self._task_meter(call).use(tokens)
             self._used(call.node, call.request.task, usage)
         self._fill()
 
@@ -248,6 +262,7 @@ class _Call:
         self.request = request
         self.chunks = chunks
         self.key = (node, request.id)
+        self.of_task = (node, request.task)
         self.asked = ModelRequest(())
         self.tokens_left = 1
         """What the task may still use."""

@@ -16,7 +16,7 @@ from pibot_mesh.protocol.messages import Limits, State, Step, StepResult, Usage
 AGENT_TIMEOUT_S: Final = 300.0
 """How long an agent step may take that does not say so itself."""
 WORDS_S: Final = 5.0
-"""What of a request's time is kept for its end, so that an agent stops by itself and says how far it came."""
+"""What of a request's time is kept for its end (a tenth at most): an agent stops by itself and says how far it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,8 @@ class OpenRequest:
         if tokens <= 0 or calls <= 0:
             return None
         parts = max(1, waiting.count("agent")) + (step.node == MASTER or step.id in self.delegates)
-        timeout_s = max(1.0, min(step.timeout_s or AGENT_TIMEOUT_S, seconds_left - WORDS_S))
+        kept_s = min(WORDS_S, seconds_left / 10)
+        timeout_s = max(0.1, min(step.timeout_s or AGENT_TIMEOUT_S, seconds_left - kept_s))
         limits = Limits(self.budget.turns, max(1, calls // parts), max(1, tokens // parts))
         return Share(limits, round(timeout_s, 3), is_safe)
 

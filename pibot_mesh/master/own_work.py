@@ -154,6 +154,8 @@ class OwnWork:
 
     async def _call(self, run: _Run) -> Result:
         task = run.task
+        if run.canceled.is_set():
+            return _result(task, State.CANCELED, error=_ENDED)
         context = ToolContext(task.id, task.request, run.canceled)
         outcome = await self._tools.outcome(task.tool or "", task.args, context)
         return Result(task.id, task.request, task.attempt, outcome.state, outcome.output, outcome.error)

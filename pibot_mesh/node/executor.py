@@ -165,8 +165,10 @@ class CallRun:
         self._events = PacedEvents(lambda type_, data: told(RunTold(task.id, type_, data)))
 
     async def do(self) -> ToolEnded:
-        """Call it."""
+        """Call it, unless it was ended before: a tool in a thread need not look whether it was."""
         task = self.task
+        if self._canceled.is_set():
+            return ToolEnded(task.id, State.CANCELED, error=_ENDED)
         context = ToolContext(task.id, task.request, self._canceled, self._updates())
         try:
             outcome = await self._tools.outcome(task.tool or "", task.args, context)

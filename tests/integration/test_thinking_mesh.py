@@ -154,7 +154,7 @@ async def test_who_asks_on_a_terminal_is_asked_there(tmp_path: Path, key: str, d
         args = [*PIBOT, "ask", "--broker", str(mesh.broker), "--root", mesh.root, "let some air in"]
         with Terminal(args, env=environment(tmp_path)) as terminal:
             await asyncio.to_thread(terminal.wait_for, r"cellar wants to call door_open\(\)")
-            await asyncio.to_thread(terminal.wait_for, r"approve door_open\? \[y/N\]")
+            await asyncio.to_thread(terminal.wait_for, r"door_open\(.*\): approve\? \[y/N\]")
             terminal.type(key if key == "\r" else f"{key}\r")
             code = await asyncio.to_thread(terminal.wait)
 

@@ -87,6 +87,12 @@ def test_plain_calls_are_certain(value: JSON, schema: JSON) -> None:
     assert certainly_fits(value, schema)
 
 
+@pytest.mark.parametrize(("value", "choice"), [({"c": 0}, {"c": False}), ([1], [True]), ({"a": 1}, {"a": 1})])
+def test_what_holds_others_is_never_certain_to_be_one_of_the_choices(value: JSON, choice: JSON) -> None:
+    """To Python, False and 0 in it would be the same."""
+    assert not certainly_fits(value, {"enum": [choice]})
+
+
 @pytest.mark.parametrize(
     "schema",
     [

@@ -155,3 +155,17 @@ async def test_a_clock_that_was_stopped_stays_so() -> None:
     await until(lambda: loop.time() > begun + 0.1, "its time would be over by now")
 
     assert desk.overs == []
+
+
+async def test_a_clock_that_is_held_as_it_starts_waits() -> None:
+    """Until nobody holds it any more."""
+    desk = Desk(limit_s=0.02)
+    loop = asyncio.get_running_loop()
+    desk.clock.hold()
+    desk.clock.start()
+    begun = loop.time()
+    await until(lambda: loop.time() > begun + 0.1, "its time would be over by now")
+    assert desk.overs == []
+    desk.clock.go_on()
+
+    await until(lambda: desk.overs, "it goes on")

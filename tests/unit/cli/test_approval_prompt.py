@@ -63,16 +63,15 @@ def see(tmp_path: Path) -> See:
 
 
 def test_one_question_at_a_time(terminal: Terminal, see: See) -> None:
-    """A word that is neither is asked again; one that had to wait is shown again; no word is no."""
+    """A word that is neither is asked again; what is approved stands in the prompt itself; no word is no."""
     see("approval_required", "c1", "door_open")
-    terminal.wait_for(r"approve door_open\? \[y/N\]")
+    terminal.wait_for(r"door_open\(.*\): approve\? \[y/N\]")
     see("approval_required", "c2", "fan_on")
     terminal.type("perhaps\r")
     terminal.wait_for(r"y or n\?")
     terminal.type("Yes\r")
     terminal.wait_for("ordered approve c1")
-    terminal.wait_for(r"\? attic wants to call fan_on\(n=1\)")
-    terminal.wait_for(r"approve fan_on\? \[y/N\]")
+    terminal.wait_for(r"attic wants to call fan_on\(n=1\): approve\? \[y/N\]")
     terminal.type("\r")
     terminal.wait_for("ordered deny c2")
 
@@ -80,10 +79,10 @@ def test_one_question_at_a_time(terminal: Terminal, see: See) -> None:
 def test_somebody_else_may_be_faster(terminal: Terminal, see: See, tmp_path: Path) -> None:
     """Then the question goes, and the next one comes; at the end of the request all go."""
     see("approval_required", "c1", "door_open")
-    terminal.wait_for(r"approve door_open\? \[y/N\]")
+    terminal.wait_for(r"door_open\(.*\): approve\? \[y/N\]")
     see("approval_answered", "c1", "door_open")
     see("approval_required", "c2", "fan_on")
-    terminal.wait_for(r"approve fan_on\? \[y/N\]")
+    terminal.wait_for(r"fan_on\(.*\): approve\? \[y/N\]")
     (tmp_path / "end").touch()
     terminal.wait_for("ended")
 
@@ -96,7 +95,7 @@ def test_what_was_typed_before_is_no_answer(terminal: Terminal, see: See) -> Non
     terminal.type("y\n")
     terminal.wait_for("y")
     see("approval_required", "c1", "door_open")
-    terminal.wait_for(r"approve door_open\? \[y/N\]")
+    terminal.wait_for(r"door_open\(.*\): approve\? \[y/N\]")
     terminal.type("n\r")
     terminal.wait_for("ordered deny c1")
 
@@ -107,13 +106,13 @@ def test_leaving_a_question_answers_nothing(
 ) -> None:
     """Ctrl-C is for the request; after Ctrl-D the question waits for its end, or for somebody else."""
     see("approval_required", "c1", "door_open")
-    terminal.wait_for(r"approve door_open\? \[y/N\]")
+    terminal.wait_for(r"door_open\(.*\): approve\? \[y/N\]")
     terminal.type(key)
     if says:
         terminal.wait_for(says)
     else:
         see("approval_required", "c2", "fan_on")
-        terminal.wait_for(r"approve fan_on\? \[y/N\]")
+        terminal.wait_for(r"fan_on\(.*\): approve\? \[y/N\]")
     (tmp_path / "end").touch()
     terminal.wait_for("ended")
 

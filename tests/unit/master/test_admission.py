@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from pibot_mesh.agent.model import FailureKind
 from pibot_mesh.config.settings import GatewaySettings
 from pibot_mesh.errors import ErrorCode
-from pibot_mesh.master.admission import MINUTE_S, FairQueue, NodeMeter
+from pibot_mesh.master.admission import MINUTE_S, FairQueue, NodeMeter, TaskMeter
 
 DAY = "2025-03-01"
 
@@ -89,10 +89,31 @@ def test_tokens_count_for_the_day_on_which_they_were_told() -> None:
     assert attic.tokens("2025-03-02") == 50
 
 
+def test_a_task_has_what_its_calls_have_left() -> None:
+    """Also where the ledger has not counted them yet; and what it has counted is not counted twice."""
+    task = TaskMeter()
+    assert task.left(1000) == 1000
+    task.use(300)
+    assert task.left(1000) == 700
+    task.use(200)
+    assert task.left(700) == 500
+    assert task.left(500) == 500
+
+
+def test_a_task_with_a_new_share_has_all_of_that() -> None:
+    """It is begun anew, and the ledger has counted what was before."""
+    task = TaskMeter()
+    task.left(1000)
+    task.use(1200)
+    assert task.left(-200) == -200
+
+    assert task.left(800) == 800
+
+
 def taken(queue: FairQueue[str]) -> list[str]:
     """All that waits, in its turn."""
     found: list[str] = []
-    while (call := queue.next()) is not None:
+    while (call := queue.next(lambda _: True)) is not None:
         found.append(call)
     return found
 
@@ -113,10 +134,22 @@ def test_who_had_a_turn_stands_behind_who_had_none() -> None:
     queue: FairQueue[str] = FairQueue(10)
     for call in ("a1", "a2", "b1"):
         queue.put(call[0], call)
-    assert queue.next() == "a1"
+    assert queue.next(lambda _: True) == "a1"
     queue.put("c", "c1")
 
     assert taken(queue) == ["b1", "a2", "c1"]
+
+
+def test_who_may_not_begin_keeps_the_place() -> None:
+    """Those behind go on meanwhile, also of the same node."""
+    queue: FairQueue[str] = FairQueue(10)
+    for call in ("a1", "a2", "b1"):
+        queue.put(call[0], call)
+
+    assert queue.next(lambda call: call != "a1") == "a2"
+    assert queue.next(lambda call: call != "a1") == "b1"
+    assert queue.next(lambda call: call != "a1") is None
+    assert taken(queue) == ["a1"]
 
 
 def test_the_longest_line_gives_way() -> None:
@@ -157,7 +190,7 @@ def test_nobody_waits_for_longer_than_one_turn_of_all_others(seed: int) -> None:
             waiting[node].append(f"{node}{number}")
             if gone is not None:
                 waiting[gone[0]].remove(gone)
-        elif (call := queue.next()) is not None:
+        elif (call := queue.next(lambda _: True)) is not None:
             assert call == waiting[call[0]].pop(0), "in order"
             turns.append((call[0], {node for node, calls in waiting.items() if calls}))
     for at in range(len(turns) - 4):

@@ -362,6 +362,7 @@ def test_once_approved_the_very_call_is_sent() -> None:
         "tool": "set",
         "granted": True,
         "reason": "approved",
+        "node": "n1",
         "step": "s1",
     }
     [(_, task)] = sent(effects)

@@ -351,6 +351,36 @@ async def test_a_budget_that_is_used_up_while_a_call_waits_counts(monkeypatch: p
     assert refusal(desk, "c2") == ("budget", "quota", False)
 
 
+async def test_calls_of_one_task_are_made_one_after_another() -> None:
+    """Each gets what those before have left, also while the ledger has not counted them; other tasks go on."""
+    held = asyncio.Event()
+    turn: Turn = [held, "Hi", Usage(400, 0, 200)]
+    desk = Desk(*[turn] * 4)
+    desk.budgets["attic", "t1"] = 1000
+    for number in range(3):
+        desk.ask(f"c{number}")
+    desk.ask("d1", task="t2")
+    await until(lambda: len(desk.model.requests) == 2, "one call of each task")
+    assert (desk.gateway.running, desk.gateway.waiting) == (2, 2)
+    held.set()
+
+    lasts = [await desk.last(f"c{number}") for number in range(3)]
+
+    assert [last.error and last.error.code for last in lasts] == [None, None, "budget"]
+    assert [request.max_tokens for request in desk.model.requests] == [1000, None, 400]
+
+
+async def test_tasks_are_counted_in_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have asked last."""
+    monkeypatch.setattr(gateway, "REMEMBERED", 3)
+    desk = Desk(*["Hi"] * 5)
+    for number in range(5):
+        desk.ask(f"c{number}", node=f"n{number}")
+        await desk.last(f"c{number}")
+
+    assert list(desk.gateway._tasks) == [("n2", "t1"), ("n3", "t1"), ("n4", "t1")]
+
+
 @pytest.mark.parametrize(
     ("left", "asked", "sent"),
     [(100_000, None, None), (100_000, 5000, 5000), (3000, 5000, 3000), (3000, 50, 50), (3000, None, 3000)],
@@ -458,7 +488,7 @@ async def test_a_few_calls_run_at_once_and_the_nodes_take_turns() -> None:
     events: dict[str, asyncio.Event] = {}
     desk = Desk(*[holding(events)] * 100)
     for number in range(AT_ONCE + 20):
-        desk.ask(f"a{number}", text=f"a{number}")
+        desk.ask(f"a{number}", task=f"t{number}", text=f"a{number}")
     desk.ask("b", node="cellar", text="b")
     desk.ask("c", node="porch", text="c")
     await until(lambda: len(events) == AT_ONCE, "as many as may run")
@@ -477,7 +507,7 @@ async def test_more_than_may_wait_is_told_to_come_back() -> None:
     """The last calls of the node that has the most of them."""
     desk = Desk(*[holding({})] * 100)
     for number in range(AT_ONCE + WAITING):
-        desk.ask(f"a{number}")
+        desk.ask(f"a{number}", task=f"t{number}")
     desk.ask("b", node="cellar")
     desk.ask("a-late")
 
@@ -559,7 +589,7 @@ async def test_a_gateway_that_stops_tells_everybody() -> None:
     turn: Turn = ["Hi", asyncio.Event()]
     desk = Desk(*[turn] * AT_ONCE)
     for number in range(AT_ONCE + 1):
-        desk.ask(f"c{number}")
+        desk.ask(f"c{number}", task=f"t{number}")
     await until(lambda: desk.model.open_calls == AT_ONCE, "they run")
 
     await desk.gateway.stop()

@@ -101,7 +101,7 @@ async def test_a_cancelled_call_is_told_to_end(tool: str) -> None:
     assert work.was_ended.is_set() is (tool == "block")
 
 
-@pytest.mark.parametrize("task", [calling("sleep"), instructed()])
+@pytest.mark.parametrize("task", [calling("sleep"), calling("block"), instructed()])
 async def test_what_is_cancelled_as_it_begins_does_nothing(task: Task) -> None:
     """The word came with the task: neither a tool nor the model is asked, and the one result comes."""
     work = Work([call("door_open")])

@@ -115,6 +115,17 @@ async def test_an_async_tool_is_told_to_end() -> None:
     assert (await bench.word()).task == "t2"
 
 
+@pytest.mark.parametrize("tool", ["slow", "deaf"])
+async def test_a_tool_that_is_ended_as_it_begins_is_not_called(tool: str) -> None:
+    """Also one in a thread, which need not look whether it was told to end."""
+    bench = Bench()
+    bench.executor.end(bench.start(tool))
+
+    ended = await bench.word()
+
+    assert (ended.state, bench.is_in_thread.is_set()) == (State.CANCELED, False)
+
+
 async def test_a_tool_in_a_thread_ends_when_it_is_done() -> None:
     """It cannot be told, so its output is what is said."""
     bench = Bench()
