@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pibot_mesh.agent.providers import PROFILES, base_url_of, model_of, profile_of
+from pibot_mesh.agent.providers import PROFILES, base_url_of, is_configured, model_of, profile_of
 from pibot_mesh.config.loader import VARIABLES, load_schema
 from pibot_mesh.config.settings import KEY_VARIABLES, URL_VARIABLES, ModelSettings
 from pibot_mesh.errors import ConfigError
@@ -82,3 +82,21 @@ def test_what_is_not_known_is_told() -> None:
         profile_of(ModelSettings("mesh"))
     with pytest.raises(ConfigError, match=r"model\.model: is missing"):
         model_of(ModelSettings("custom", "http://host"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_there"),
+    [
+        (ModelSettings("openai", api_key="k"), True),
+        (ModelSettings("openai"), False),
+        (ModelSettings("ollama"), True),
+        (ModelSettings("custom", base_url="http://127.0.0.1:1/v1", model="m"), True),
+        (ModelSettings("custom", model="m"), False),
+        (ModelSettings("custom", base_url="http://127.0.0.1:1/v1"), False),
+        (ModelSettings("mesh"), False),
+        (ModelSettings("nobody's"), False),
+    ],
+)
+def test_a_model_can_be_asked_where_all_that_it_needs_is_there(settings: ModelSettings, *, is_there: bool) -> None:
+    """A key where the provider wants one, an address and a name; the master's own is no model of a node's."""
+    assert is_configured(settings) is is_there
