@@ -651,9 +651,9 @@ class MasterCore:
     ) -> list[MasterEffect]:
         """A call of the plan may be sent now, or never."""
         question = self._close_question(opened, call)
-        facts: dict[str, JSON] = {"call": call, "tool": question.tool, "granted": is_granted, "reason": reason}
         current = opened.step(question.step)
-        facts = {**facts, "node": current.node, "step": question.step}
+        facts: dict[str, JSON] = {"call": call, "tool": question.tool, "granted": is_granted, "reason": reason}
+        facts |= {"node": current.node, "step": question.step}
         effects: list[MasterEffect] = [self._event(opened, "approval_answered", **facts)]
         if is_granted and question.call is not None:
             opened.granted[question.step] = question.call

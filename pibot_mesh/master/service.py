@@ -90,13 +90,11 @@ from pibot_mesh.protocol.messages import (
     decode_request,
     encode_health,
 )
-from pibot_mesh.protocol.topics import Address, Kind, Topics
+from pibot_mesh.protocol.topics import DELTAS, Address, Kind, Topics
 from pibot_mesh.skills.system import CpuMeter, system_tools
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M")
-DELTAS = frozenset(("message_delta", "tool_update"))
-"""Events of which nobody misses one: they travel without a hand-shake."""
 
 
 class Master(AbstractAsyncContextManager["Master"]):

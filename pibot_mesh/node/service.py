@@ -75,7 +75,7 @@ from pibot_mesh.protocol.messages import (
     encode_sensor,
     encode_value,
 )
-from pibot_mesh.protocol.topics import Address, Kind, Topics
+from pibot_mesh.protocol.topics import DELTAS, Address, Kind, Topics
 from pibot_mesh.skills.devices import seconds_words
 from pibot_mesh.skills.shipped import shipped_skills, skill_folders_of
 from pibot_mesh.skills.system import CpuMeter, read_health
@@ -287,7 +287,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             case LetCall() | SteerRun() | AnswerApproval():
                 self._executor.pass_on(effect)
             case SendEvent(task_id, event):
-                is_delta = event.type in ("message_delta", "tool_update")
+                is_delta = event.type in DELTAS
                 self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task_id, is_delta=is_delta)
             case SendResult(result):
                 self._link.send(Kind.TASK_RESULT, encode(result), node=self.id, id=result.id, keep=False)

@@ -80,6 +80,10 @@ DELIVERY: Final[dict[Kind, Delivery]] = {
 }
 
 
+DELTAS: Final = frozenset(("message_delta", "tool_update"))
+"""The types of events of which nobody misses one: they travel at QoS 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A parsed topic: its kind, and the node, id (of a request, task or call) or device that it names."""

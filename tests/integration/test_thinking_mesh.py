@@ -48,7 +48,7 @@ async def test_a_request_in_free_words_is_split_over_two_nodes(
         ("cellar", State.COMPLETED, 1),
     ]
     assert output is True
-    assert "21" in said_to(brain.asked()[0]) or "values" in said_to(brain.asked()[0])  # what the attic gave
+    assert "temperature" in said_to(brain.asked()[0])  # what the attic gave
     assert {(row.node, row.calls) for row in rows} == {("master", 2), ("cellar", 2)}
     assert (reply.usage.input, reply.usage.output) == (400, 40)
     types = [event.type for event in mesh.events(request)]
@@ -112,7 +112,7 @@ async def test_text_in_a_result_that_orders_the_model_about_opens_no_door(tmp_pa
     assert brain.asked()[1].last.startswith('<data from="page">')
     assert brain.asked()[1].last.count("</data>") == 1
     assert "not approved: certainly not" in brain.asked()[2].last
-    assert reply.results[0].tool_calls[-1].ok is False or [one.name for one in reply.results[0].tool_calls] == ["page"]
+    assert [one.name for one in reply.results[0].tool_calls if one.ok] == ["page"]
 
 
 async def test_what_a_person_approves_is_done_once(tmp_path: Path) -> None:
