@@ -36,6 +36,8 @@ class Core(Protocol[E_contra, F_co]):
 class Actor(Generic[E, F]):
     """Feeds a core, in order, and performs its effects: first *store* for the whole batch, then *perform* for each.
 
+    *store* returns the effects that may be performed.
+
     While *store* raises StoreError (a full disk, say) nothing is performed, and it is tried again every second: nothing
     is ever said that is not stored. `stuck` tells the error, so that new work can be refused in words meanwhile.
     """
@@ -44,7 +46,7 @@ class Actor(Generic[E, F]):
         self,
         core: Core[E, F],
         *,
-        store: Callable[[Sequence[F]], Awaitable[None]],
+        store: Callable[[Sequence[F]], Awaitable[Sequence[F]]],
         perform: Callable[[F], None],
         capacity: int = 10_000,
     ) -> None:
@@ -60,15 +62,19 @@ class Actor(Generic[E, F]):
         self._is_stopping = False
         self._in_work = 0
 
-    def post(self, event: E, then: Callable[[], None] | None = None, *, is_own: bool = False) -> bool:
+    def post(
+        self, event: E, then: Callable[[], None] | None = None, *, is_own: bool = False, is_first: bool = False
+    ) -> bool:
         """Queue *event*; *then* is called when all that it made the core store is stored.
 
         False where the queue is full: then the event is not taken. *is_own*: it comes from this process (a tool ended,
-        the connection stands), which makes few of them and cannot say them again: it is always taken.
+        the connection stands), which makes few of them and cannot say them again: it is always taken. *is_first*: it
+        goes before all that waits.
         """
         if len(self._waiting) >= self._capacity and not is_own:
             return False
-        self._waiting.append((event, then, time.monotonic()))
+        add = self._waiting.appendleft if is_first else self._waiting.append
+        add((event, then, time.monotonic()))
         self._wake.set()
         return True
 
@@ -113,20 +119,21 @@ class Actor(Generic[E, F]):
         for event, _, posted_at in batch:
             effects += _guarded(self._core.handle, event, posted_at)
         effects += _guarded(self._core.tick, time.monotonic())
-        if not await self._stored(effects):
+        stored = await self._stored(effects)
+        if stored is None:
             return
-        for effect in effects:
+        for effect in stored:
             _guarded(self._perform, effect)
         for _, then, _ in batch:
             if then is not None:
                 _guarded(then)
         self._in_work = 0
 
-    async def _stored(self, effects: Sequence[F]) -> bool:
-        """Store, however long it takes; False where the actor is stopped before it worked."""
+    async def _stored(self, effects: Sequence[F]) -> Sequence[F] | None:
+        """Store, however long it takes; None where the actor is stopped before it worked."""
         while True:
             try:
-                await self._store(effects)
+                stored = await self._store(effects)
             except StoreError as error:
                 self._get_stuck(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, what is not stored must not be said
@@ -135,9 +142,9 @@ class Actor(Generic[E, F]):
                 if self.stuck is not None:
                     _log.warning("storing works again")
                 self.stuck = None
-                return True
+                return stored
             if self._is_stopping:
-                return False
+                return None
             await asyncio.sleep(_STORE_AGAIN_S)
 
     def _get_stuck(self, error: StoreError) -> None:

@@ -1,10 +1,12 @@
-"""SQLite files that must survive a pulled plug: the master's ledger and a node's journal stand on this."""
+"""Files that must survive a pulled plug: the master's ledger and a node's journal stand on this."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -110,10 +112,55 @@ class Database:
                 "the file away"
             ) from error
 
+    def let_shrink(self, *, up_to_bytes: int) -> None:
+        """Have ``PRAGMA incremental_vacuum`` give free pages back to the disk from now on.
+
+        The file is written anew for this, once. It is left as it is where it is larger than *up_to_bytes*, or where
+        that fails (no room for a copy): then free pages are used again, and stay in it.
+        """
+        incremental = 2
+        [[mode]] = self.rows("PRAGMA auto_vacuum")
+        if mode == incremental or self.path.stat().st_size > up_to_bytes:
+            return
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connect()) as connection:
+            connection.execute(f"PRAGMA auto_vacuum={incremental}")
+            connection.execute("VACUUM")
+
     def close(self) -> None:
         """Close the file. Nothing is lost by not calling it."""
         self._reader.close()
         self._connection.close()
+
+
+class Alone:
+    """A file that one process has at a time; it is free again when that ends, in whatever way.
+
+    Raises StoreError where another process has it, and where it cannot be had. *who* is whose file it is.
+    """
+
+    def __init__(self, path: Path, who: str) -> None:
+        path = path.expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+", encoding="ascii")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            process = self._file.read().strip()
+            self._file.close()
+            raise StoreError(
+                f"{path}: {who} runs already, as process {process}: end that one, or give this one an id or a state "
+                "folder of its own"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be opened: {error.strerror}") from error
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Let another have it."""
+        self._file.close()
 
 
 def rows_of_file(path: Path, table: str, query: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]] | None:

@@ -12,7 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias, cast
 
+from pibot_mesh.config.broker_section import broker_settings
 from pibot_mesh.config.draft import Draft
+from pibot_mesh.config.ledger_section import history_settings, ledger_address
 from pibot_mesh.config.model_section import (
     MODEL_VARIABLES,
     is_for_a_master,
@@ -25,7 +27,6 @@ from pibot_mesh.config.settings import (
     MESH_MODEL,
     SHIPPED_SKILLS,
     ApprovalSettings,
-    BrokerSettings,
     BudgetSettings,
     DeviceSettings,
     GatewaySettings,
@@ -33,22 +34,19 @@ from pibot_mesh.config.settings import (
     ModelSettings,
     NodeSettings,
     SkillSettings,
-    Tls,
 )
 from pibot_mesh.config.skill_folders import mingled
 from pibot_mesh.config.source import KeyPath, Problem, Source, read_yaml
 from pibot_mesh.config.workspace import check_workspace
 from pibot_mesh.errors import ConfigError
 
-DEFAULT_PORT: Final = 1883
-TLS_PORT: Final = 8883
-
 _EFFECTS: Final = ("read", "write", "actuate")
 
 Role: TypeAlias = Literal["master", "node"]
 
 VARIABLES: Final[Mapping[str, str]] = {
-    "PIBOT_BROKER": "The broker as HOST:PORT, HOST or [ADDRESS]:PORT, in place of broker.host and broker.port.",
+    "PIBOT_BROKER": "The broker as HOST:PORT, HOST or [ADDRESS]:PORT, or the servers of a cluster with commas between; "
+    "in place of broker.host, broker.port and broker.others.",
     "PIBOT_PASSWORD": "The password for the broker, in place of broker.password_file.",
     **MODEL_VARIABLES,
 }
@@ -119,27 +117,6 @@ def role_of(source: Source) -> Role:
     return "master" if is_master else "node"
 
 
-def parse_broker(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
-    """Host and port from ``HOST``, ``HOST:PORT``, ``[ADDRESS]:PORT``, all with or without ``mqtt://`` before.
-
-    Raises ConfigError.
-    """
-    plain = text.strip().removeprefix("mqtt://").rstrip("/")
-    if plain.startswith("mqtts://"):
-        raise ConfigError(
-            [f"broker {text!r}: for TLS give HOST:PORT here, and say 'tls: true' under broker in the file"]
-        )
-    if plain.count(":") > 1 and not plain.startswith("["):
-        raise ConfigError([f"broker {text!r}: put an IPv6 address in brackets, such as [::1]:1883"])
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([A-Za-z0-9_.-]{1,253}))(?::([0-9]{1,5}))?", plain)
-    if match is None:
-        raise ConfigError([f"broker {text!r}: HOST:PORT is expected, such as 192.168.1.5:1883"])
-    port = int(match[3] or default_port)
-    if not 1 <= port <= 65535:
-        raise ConfigError([f"broker {text!r}: a port is a number from 1 to 65535"])
-    return match[1] or match[2], port
-
-
 def fit_node_id(name: str) -> str:
     """*name* made fit for a node id: ``Kitchen_Pi.local`` → ``kitchen-pi``; ``node`` where nothing is left."""
     first_label = name.split(".", 1)[0].lower()
@@ -198,7 +175,7 @@ def _master(draft: Draft) -> MasterSettings:
     workspace = draft.folder(("master", "workspace"))
     settings = MasterSettings(
         root=draft.text(("root",), "pibot"),
-        broker=_broker(draft, None),
+        broker=broker_settings(draft),
         state_dir=state_dir,
         sentences=_sentences(draft),
         model=model_settings(draft, ModelSettings()),
@@ -212,6 +189,8 @@ def _master(draft: Draft) -> MasterSettings:
         budget=_budget(draft),
         gateway=_gateway(draft),
         prices=model_prices(draft),
+        ledger=ledger_address(draft),
+        history=history_settings(draft),
     )
     check_workspace(draft, ("master", "workspace"), workspace or state_dir / "master-workspace", state_dir)
     return settings
@@ -228,7 +207,7 @@ def _node(draft: Draft, check_devices: DeviceCheck | None) -> NodeSettings:
     return NodeSettings(
         id=node_id,
         root=draft.text(("root",), "pibot"),
-        broker=_broker(draft, node_id),
+        broker=broker_settings(draft, default_username=node_id),
         state_dir=state_dir,
         labels=tuple(str(label) for label in draft.entries(("node", "labels"))),
         devices=devices,
@@ -241,33 +220,6 @@ def _node(draft: Draft, check_devices: DeviceCheck | None) -> NodeSettings:
         ask=_ask(draft),
         skills=_skills(draft, state_dir),  # the last: it looks at all files that were named
     )
-
-
-def _broker(draft: Draft, default_username: str | None) -> BrokerSettings:
-    tls = _tls(draft)
-    host = draft.text(("broker", "host"), "127.0.0.1")
-    default_port = TLS_PORT if tls else DEFAULT_PORT
-    port = draft.whole(("broker", "port"), default_port)
-    if "PIBOT_BROKER" in draft.env:
-        try:
-            host, port = parse_broker(draft.env["PIBOT_BROKER"], default_port)
-        except ConfigError as error:
-            draft.problems += [(0, f"PIBOT_BROKER (environment): {problem}") for problem in error.problems]
-    password = draft.env.get("PIBOT_PASSWORD") or draft.secret(("broker", "password_file"), "password")
-    username = draft.text(("broker", "username")) or (default_username if password else None)
-    if password and not username:
-        draft.note(Problem(("broker", "username"), "is missing, and a password needs it (or set PIBOT_USERNAME)"))
-    return BrokerSettings(host, port, username, password, tls, keepalive_s=draft.whole(("broker", "keepalive_s"), 15))
-
-
-def _tls(draft: Draft) -> Tls | None:
-    value = draft.get(("broker", "tls"), False)
-    if not isinstance(value, dict):
-        return Tls() if value else None
-    tls = Tls(*(draft.file(("broker", "tls", key)) for key in ("ca_file", "cert_file", "key_file")))
-    if tls.key_file and not tls.cert_file:
-        draft.note(Problem(("broker", "tls", "cert_file"), "is missing, and key_file needs it"))
-    return tls
 
 
 def _ask(draft: Draft) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,21 @@ class Tls:
     key_file: Path | None = None
 
 
+Address: TypeAlias = tuple[str, int]
+"""A host and a port."""
+
+
+def address_text(host: str, port: int) -> str:
+    """``HOST:PORT``, with an IPv6 address in brackets: what `pibot_mesh.config.broker_section.parse_broker` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """Where the MQTT broker is and how to enter it. *keepalive_s* is 5 to 3600 seconds."""
+    """Where the MQTT broker is and how to enter it. *keepalive_s* is 5 to 3600 seconds.
+
+    *others* are further servers of the same cluster, as host and port: whichever answers will do.
+    """
 
     host: str = "127.0.0.1"
     port: int = 1883
@@ -27,9 +39,15 @@ class BrokerSettings:
     password: str | None = field(default=None, repr=False)
     tls: Tls | None = None
     keepalive_s: int = 15
+    others: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All servers, in the order in which they are to be tried."""
+        return (self.host, self.port), *self.others
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return ",".join(address_text(host, port) for host, port in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +182,17 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HistorySettings:
+    """How long the ledger keeps the stories of requests that have ended: for *days*, and the newest *megabytes*.
+
+    The size counts first, then the age; what ended within the last hour stays in any case.
+    """
+
+    days: float = 30.0
+    megabytes: float = 200.0
+
+
+@dataclass(frozen=True, slots=True)
 class Prices:
     """What the model costs, in *currency* for a million tokens. *cached* is for the cached part of the input."""
 
@@ -178,7 +207,8 @@ class MasterSettings:
     """The master. *sentences* are folders or files of users' own templates, read after the shipped ones.
 
     *soul* is the file with the model's instructions; None: ``soul.md`` or ``SOUL.md`` in *state_dir*, or the shipped
-    one. The master's own tools for files stay in *workspace*; None: ``master-workspace`` in *state_dir*.
+    one. The master's own tools for files stay in *workspace*; None: ``master-workspace`` in *state_dir*. *ledger* is
+    the ``postgresql://`` address of a ledger that several masters share; None: a file in *state_dir*, for this one.
     """
 
     root: str = "pibot"
@@ -196,3 +226,5 @@ class MasterSettings:
     budget: BudgetSettings = BudgetSettings()
     gateway: GatewaySettings = GatewaySettings()
     prices: Prices | None = None
+    ledger: str | None = field(default=None, repr=False)
+    history: HistorySettings = HistorySettings()

@@ -22,16 +22,19 @@ from pibot_mesh.errors import ErrorCode, PlanError, ToolError
 from pibot_mesh.master.events import (
     Announce,
     AnswerWritten,
+    AskLedger,
     CardSeen,
     Connected,
     CountUsage,
     Delegated,
     Disconnected,
     HealthSeen,
+    Lost,
     MakePlan,
     MasterEffect,
     MasterInput,
     ModelUsed,
+    NobodyWaits,
     NodeSeen,
     Note,
     Origin,
@@ -50,6 +53,7 @@ from pibot_mesh.master.events import (
     SendReply,
     SendTask,
     SendTaskControl,
+    TakenOver,
     TaskEventSeen,
     TaskResultSeen,
     TellDelegate,
@@ -110,9 +114,12 @@ COPY_WITHIN_S: Final = 120.0
 """How long a broker may bring a plain text again: sessions live for 60 s, and packet ids are used anew some day."""
 REPLY_AGAIN_S: Final = 30.0
 """A reply that the broker has not acknowledged for so long is published again (promise 1)."""
+REFUSE_AFTER_S: Final = 0.5
+"""Where there are other masters, how long one that cannot take a request leaves it to them."""
 KEPT_REPLIES: Final = 1_000
 """Ended requests kept in memory; the ledger has them all."""
 
+_ELSEWHERE: Final = Control("cancel", reason="another master goes on with it")
 _OWN_EVENTS: Final = frozenset(
     {
         *("request_accepted", "request_planned", "request_ended", "task_submitted", "step_ended", "node_lost"),
@@ -122,8 +129,10 @@ _OWN_EVENTS: Final = frozenset(
 """What only the master says of a request."""
 
 _Deadline: TypeAlias = Literal[
-    "request", "cancel", "send", "task", "silence", "forget", "reply", "answer", "approval", "settle"
+    "request", "cancel", "send", "task", "silence", "forget", "reply", "answer", "approval", "settle", "refuse"
 ]
+_OF_A_REQUEST: Final[tuple[_Deadline, ...]] = ("request", "cancel", "answer", "reply", "refuse")
+"""The deadlines that bear a request's id."""
 
 
 class MasterCore:
@@ -132,7 +141,8 @@ class MasterCore:
     *own_card* shows the master's own tools; *answer* puts the results of a plan in words; *may_reply_to* tells whether
     a reply may be published on a topic; *wall* gives Unix seconds for people to read, and decides nothing. *budget* is
     what a request may use at most; *ask* are the tools, by name or by effect, whose every call a person must approve
-    within *ask_within_s*; *model* is the name of the master's model, for the book of usage.
+    within *ask_within_s*; *model* is the name of the master's model, for the book of usage. *is_shared*: the ledger
+    serves other masters too, and a request that is not held here may be held by one of them.
     """
 
     def __init__(
@@ -149,6 +159,7 @@ class MasterCore:
         ask: Collection[str] = (),
         ask_within_s: float = 120.0,
         model: str = "",
+        is_shared: bool = False,
         pool: Pool | None = None,
         remembered: Iterable[Record] = (),
         wall: Callable[[], float] = lambda: 0.0,
@@ -159,6 +170,7 @@ class MasterCore:
         self._own_card = own_card
         self._budget = budget
         self._model = model
+        self._is_shared = is_shared
         self._answer = answer
         self._may_reply_to = may_reply_to
         self._request_timeout_s = request_timeout_s
@@ -169,6 +181,7 @@ class MasterCore:
         self._open: dict[str, OpenRequest] = {}
         self._closed: OrderedDict[str, Record] = OrderedDict()
         self._unsent: dict[str, Record] = {}
+        self._refused: dict[str, tuple[Record, WireError]] = {}
         self._tasks: dict[str, str] = {}
         self._calls: dict[str, str] = {}
         self._ended_tasks: OrderedDict[str, str] = OrderedDict()
@@ -180,10 +193,13 @@ class MasterCore:
         self._freed: dict[str, None] = {}
         self._timers: Timers[tuple[_Deadline, str]] = Timers()
         for record in remembered:
-            if record.reply is None:
-                self._open[record.request.id] = self._opened(record, 0.0)
-            else:
-                self._unsent[record.request.id] = record
+            self._hold(record, 0.0)
+
+    def _hold(self, record: Record, now: float) -> None:
+        if record.reply is None:
+            self._open[record.request.id] = self._opened(record, now)
+        else:
+            self._unsent[record.request.id] = record
 
     def _opened(self, record: Record, now: float) -> OpenRequest:
         return OpenRequest(record, now, within(record.request.limits, self._budget))
@@ -207,24 +223,26 @@ class MasterCore:
         Its time-out starts anew, since nobody knows how long the master was away.
         """
         self._now = now
-        effects: list[MasterEffect] = []
-        for request in list(self._open.values()):
-            request.arrived_at = now
-            self._note_delivery(request.record, now)
-            self._limit(request, now)
-            if request.record.is_canceled:
-                request.is_plain = True
-                self._timers.set(("cancel", request.record.request.id), now + CANCEL_WITHIN_S)
-            for step in request.record.steps:
-                if step.state is State.INPUT_REQUIRED and step.task is None:
-                    request.put(replace(step, state=State.SUBMITTED))  # nobody has approved it: it is asked again
-            taken_up = self._take_up(request)
-            done = self._finish_if_done(request, now) if request.record.plan is not None else []
-            effects += self._stored(request, taken_up + done)
+        effects = [effect for request in list(self._open.values()) for effect in self._go_on(request, now)]
         self._resumed = list(self._open)
         if self._resumed:
             self._timers.set(("settle", ""), now + SETTLE_LATEST_S)
         return effects
+
+    def _go_on(self, request: OpenRequest, now: float) -> list[MasterEffect]:
+        """Go on with what another process had begun, as far as it needs no node that may not have been heard yet."""
+        request.arrived_at = now
+        self._note_delivery(request.record, now)
+        self._limit(request, now)
+        if request.record.is_canceled:
+            request.is_plain = True
+            self._timers.set(("cancel", request.record.request.id), now + CANCEL_WITHIN_S)
+        for step in request.record.steps:
+            if step.state is State.INPUT_REQUIRED and step.task is None:
+                request.put(replace(step, state=State.SUBMITTED))  # nobody has approved it: it is asked again
+        taken_up = self._take_up(request)
+        done = self._finish_if_done(request, now) if request.record.plan is not None else []
+        return self._stored(request, taken_up + done)
 
     def _settled(self, now: float) -> list[MasterEffect]:
         """Go on with what was not under way at the start: now it is known which nodes are there, and what they can."""
@@ -234,6 +252,54 @@ class MasterCore:
                 effects.append(self._make_plan(opened))
             else:
                 effects += self._stored(opened, self._advance(opened, now))
+        self._resumed = []
+        return effects
+
+    # Other masters
+
+    def _taken_over(self, records: Sequence[Record], now: float) -> list[MasterEffect]:
+        """Go on with the requests of a master that fell silent, as after a start."""
+        effects: list[MasterEffect] = []
+        for record in records:
+            effects += self._drop(record.request.id)
+            self._hold(record, now)
+            if record.reply is not None:
+                effects += self._send_reply(record, now)
+                continue
+            effects += self._go_on(self._open[record.request.id], now)
+            self._resumed.append(record.request.id)
+            for step in record.steps:
+                if step.task in self._tasks and step.node != MASTER and self.pool[step.node or ""].is_usable:
+                    effects += self._resume_task(step.task or "", now)
+        if ("settle", "") not in self._timers:
+            effects += self._settled(now)
+        return [*effects, Note(f"{len(records)} requests of a master that fell silent go on here")]
+
+    def _drop(self, request_id: str) -> list[MasterEffect]:
+        """The request is another master's: nothing of it is done here any more, and nothing said."""
+        opened = self._open.pop(request_id, None)
+        record = opened.record if opened is not None else self._unsent.pop(request_id, None)
+        self._refused.pop(request_id, None)
+        self._closed.pop(request_id, None)
+        for what in _OF_A_REQUEST:
+            self._timers.cancel((what, request_id))
+        if record is None:
+            return []
+        tasks = {step.task: step.node or "" for step in record.steps if step.task}
+        for waiting in self._forget.values():
+            waiting[:] = [task for task in waiting if task not in tasks]
+        effects: list[MasterEffect] = []
+        if opened is not None:
+            for call in list(opened.questions):
+                self._close_question(opened, call)
+            self._timers.cancel(("request", request_id))
+            for step in record.steps:
+                if step.task in self._tasks:
+                    self._let_go(opened, step)
+                    if step.node == MASTER:
+                        effects.append(SendTaskControl(MASTER, step.task, _ELSEWHERE))
+        for task in tasks:
+            self._ended_tasks.pop(task, None)
         return effects
 
     def _take_up(self, request: OpenRequest) -> list[MasterEffect]:
@@ -279,6 +345,12 @@ class MasterCore:
                 return self._delegated(event, now)
             case ReplyDelivered(request_id):
                 return self._reply_delivered(request_id)
+            case TakenOver(records):
+                return self._taken_over(records, now)
+            case Lost(requests):
+                return [effect for request_id in sorted(requests) for effect in self._drop(request_id)]
+            case NobodyWaits(node, task):
+                return [] if task in self._tasks else self._forget_later(node, task, now)
             case NodeSeen(node, is_online):
                 return self._node_seen(node, is_online, now)
             case CardSeen(node, card):
@@ -298,7 +370,7 @@ class MasterCore:
                 return [Announce()] if self._is_connected and not is_online else []
         assert_never(event)
 
-    def tick(self, now: float) -> list[MasterEffect]:
+    def tick(self, now: float) -> list[MasterEffect]:  # noqa: PLR0912 - one line a deadline
         """Do what is due by *now*."""
         self._now = now
         effects: list[MasterEffect] = []
@@ -325,6 +397,8 @@ class MasterCore:
                     effects += self._nobody_answered(name, now)
                 case "settle":
                     effects += self._settled(now)
+                case "refuse":
+                    effects += self._refuse_for_all(name, now)
                 case _:
                     assert_never(what)
         return effects + self._fill(now)
@@ -338,16 +412,35 @@ class MasterCore:
         known = self._find(event, now)
         if known is not None:
             return self._known_again(known)
+        record = Record(
+            request, event.origin, State.SUBMITTED, accepted_ts=self._wall(), epoch=1 if self._is_shared else 0
+        )
         problem = self._refusal(event)
+        if problem is not None and self._is_shared:
+            return self._leave_to_others(record, problem, now)
         if problem is not None:
-            reply = self._reply(Record(request, event.origin, State.REJECTED), State.REJECTED, problem.message, problem)
+            reply = self._reply(record, State.REJECTED, problem.message, problem)
             return [SendReply(reply, event.origin, request.reply_to, is_final=False)]
-        record = Record(request, event.origin, State.SUBMITTED, accepted_ts=self._wall())
         self._open[request.id] = opened = self._opened(record, now)
         self._note_delivery(record, now)
         self._limit(opened, now)
         accepted = self._event(opened, "request_accepted", text=request.text)
         return [Save(record), accepted, self._make_plan(opened)]
+
+    def _leave_to_others(self, record: Record, problem: WireError, now: float) -> list[MasterEffect]:
+        """Another master may be able to take it. Where too many wait so, nothing is said: it will be asked again."""
+        if len(self._refused) < KEPT_REPLIES and record.request.id not in self._refused:
+            self._refused[record.request.id] = (record, problem)
+            self._timers.set(("refuse", record.request.id), now + REFUSE_AFTER_S)
+        return []
+
+    def _refuse_for_all(self, request_id: str, now: float) -> list[MasterEffect]:
+        """No master has taken it, or the ledger will say so: the refusal is stored, so that there is one reply only."""
+        record, problem = self._refused.pop(request_id)
+        reply = self._reply(record, State.REJECTED, problem.message, problem)
+        record = replace(record, state=State.REJECTED, reply=reply)
+        self._unsent[request_id] = record
+        return [Save(record), *self._send_reply(record, now)]
 
     def _make_plan(self, opened: OpenRequest) -> MakePlan:
         return MakePlan(replace(opened.record.request, limits=opened.budget))
@@ -397,10 +490,14 @@ class MasterCore:
         return None
 
     def _known_again(self, record: Record) -> list[MasterEffect]:
+        request_id = record.request.id
         if record.reply is not None:
             self._keep(record)
-            return [SendReply(record.reply, record.origin, record.request.reply_to, is_final=not record.is_sent)]
-        return [self._event(self._open[record.request.id], "request_accepted", text=record.request.text)]
+            is_final = request_id in self._unsent
+            return [SendReply(record.reply, record.origin, record.request.reply_to, is_final=is_final)]
+        if request_id not in self._open:
+            return []  # it is open at another master, who answers
+        return [self._event(self._open[request_id], "request_accepted", text=record.request.text)]
 
     def _request_malformed(self, request_id: str | None, error: WireError) -> list[MasterEffect]:
         if request_id is None or self.knows(request_id):
@@ -419,7 +516,7 @@ class MasterCore:
             return [Note(f"{control.action} for request {request_id}, which is not open: ignored", "info")]
         match control.action:
             case "cancel":
-                return self._cancel(opened, control.reason, now)
+                return self._cancel(opened, control.reason, now, by=control.by)
             case "steer":
                 return self._steer(opened, control)
             case "approve" | "deny":
@@ -430,12 +527,15 @@ class MasterCore:
         call: dict[str, JSON] = {} if control.call is None else {"call": control.call}
         return self._event(opened, "control_refused", action=control.action, reason=reason, **call)
 
-    def _cancel(self, opened: OpenRequest, reason: str | None, now: float) -> list[MasterEffect]:
+    def _cancel(
+        self, opened: OpenRequest, reason: str | None, now: float, *, by: str | None = None
+    ) -> list[MasterEffect]:
         if opened.record.is_canceled:
             return []
         opened.record = replace(opened.record, is_canceled=True)
         opened.is_plain = True
-        effects: list[MasterEffect] = [self._event(opened, "cancel_requested", reason=reason or "")]
+        who: dict[str, JSON] = {"by": by} if by else {}
+        effects: list[MasterEffect] = [self._event(opened, "cancel_requested", reason=reason or "", **who)]
         effects += self._cancel_sent(opened, reason)
         for step in opened.record.steps:
             if not step.state.is_terminal and not opened.tries.get(step.task or ""):
@@ -456,13 +556,13 @@ class MasterCore:
             return [self._control_refused(opened, control, "no agent works on it now")]
         tasks = [step.task for step in agents]
         said = Control("steer", text=control.text)
-        sent = [SendTaskControl(step.node or "", step.task or "", said) for step in agents]
+        sent = [self._tell(opened, step, said) for step in agents]
         return [*sent, self._event(opened, "steered", text=control.text, tasks=tasks)]
 
     def _cancel_sent(self, opened: OpenRequest, reason: str | None) -> list[MasterEffect]:
         """Tell the nodes that may work on the request to end."""
         return [
-            SendTaskControl(step.node, step.task, Control("cancel", reason=reason))
+            self._tell(opened, step, Control("cancel", reason=reason))
             for step in opened.record.steps
             if step.task and step.node and not step.state.is_terminal
             if opened.tries.get(step.task)
@@ -639,7 +739,7 @@ class MasterCore:
         ]
         if not agents:
             return [self._control_refused(opened, said, "no such call waits for it")]
-        return [SendTaskControl(step.node or "", step.task or "", said) for step in agents]
+        return [self._tell(opened, step, said) for step in agents]
 
     def _nobody_answered(self, call: str, now: float) -> list[MasterEffect]:
         opened = self._open[self._calls[call]]
@@ -695,7 +795,7 @@ class MasterCore:
         if not self._is_connected or not member.is_usable or not member.has_room_for(task):
             return []
         if opened.record.is_canceled:
-            return [SendTaskControl(node, task, Control("cancel"))]
+            return [self._tell(opened, current, Control("cancel"))]
         member.sent.add(task)
         message = self._making.task(opened, current)
         tries = opened.tries.get(task, 0)
@@ -762,6 +862,8 @@ class MasterCore:
         is_at_work = event.type in ("task_accepted", "turn_start", "tool_start")
         if not is_at_work or node == MASTER or (node, task) in self._told_to_end:
             return []
+        if self._is_shared and task not in self._ended_tasks:
+            return []  # another master may wait for it
         self._told_to_end[node, task] = None
         if len(self._told_to_end) > _REMEMBERED_TASKS:
             self._told_to_end.popitem(last=False)
@@ -819,6 +921,8 @@ class MasterCore:
         if found is not None and result.attempt < found[1].attempt:
             # Not to be forgotten: that would forget the attempt that this node works on now.
             return [Note(f"attempt {result.attempt} of task {result.id} is over: its result was dropped", "debug")]
+        if found is None and self._is_shared and result.id not in self._ended_tasks:
+            return [AskLedger(node, result.id, result.request)]
         forget = self._forget_later(node, result.id, now)
         if found is None or result.request != found[0].record.request.id:
             return [*forget, Note(f"a result of task {result.id} from {node} is not awaited: dropped", "debug")]
@@ -886,7 +990,7 @@ class MasterCore:
         effects: list[MasterEffect] = []
         for step in left:
             if step.task and opened.tries.get(step.task):
-                effects.append(SendTaskControl(step.node or "", step.task, Control("cancel", reason="not needed")))
+                effects.append(self._tell(opened, step, Control("cancel", reason="not needed")))
             else:
                 effects += self._end_step(opened, replace(step, state=State.CANCELED))
         return effects
@@ -896,7 +1000,7 @@ class MasterCore:
         message = self._making.task(opened, current)
         limit = message.ttl_s + message.timeout_s + MARGIN_S
         error = WireError(ErrorCode.TIMEOUT, f"no result from {current.node!r} for task {task} within {limit:g} s")
-        cancel = SendTaskControl(current.node or "", task, Control("cancel", reason="it took too long"))
+        cancel = self._tell(opened, current, Control("cancel", reason="it took too long"))
         return [cancel, *self._ended(opened, self._lost(opened, current, error), now)]
 
     def _lost(self, opened: OpenRequest, current: StepResult, error: WireError) -> StepResult:
@@ -1113,19 +1217,20 @@ class MasterCore:
 
         What it had accepted and may not be repeated is not sent again: its journal answers, or it ends as ``unknown``.
         """
-        effects: list[MasterEffect] = []
-        for task in list(self.pool[node].open_tasks):
-            opened = self._by_task(task)
-            current = self._step_of(opened, task)
-            if opened.record.is_canceled and opened.tries.get(task):
-                effects.append(SendTaskControl(node, task, Control("cancel")))
-            elif current.state is State.SUBMITTED or self._making.task(opened, current).retry == "safe":
-                effects += self._send(opened, task, now)
-            elif ("task", task) not in self._timers:
-                is_agent = opened.planned(current.step).kind == "agent"  # it may have asked somebody meanwhile
-                more_s = self._making.ask_within_s if is_agent else 0.0
-                self._timers.set(("task", task), now + self._making.task(opened, current).timeout_s + more_s + MARGIN_S)
-        return effects
+        return [effect for task in list(self.pool[node].open_tasks) for effect in self._resume_task(task, now)]
+
+    def _resume_task(self, task: str, now: float) -> list[MasterEffect]:
+        opened = self._by_task(task)
+        current = self._step_of(opened, task)
+        if opened.record.is_canceled and opened.tries.get(task):
+            return [self._tell(opened, current, Control("cancel"))]
+        if current.state is State.SUBMITTED or self._making.task(opened, current).retry == "safe":
+            return self._send(opened, task, now)
+        if ("task", task) not in self._timers:
+            is_agent = opened.planned(current.step).kind == "agent"  # it may have asked somebody meanwhile
+            more_s = self._making.ask_within_s if is_agent else 0.0
+            self._timers.set(("task", task), now + self._making.task(opened, current).timeout_s + more_s + MARGIN_S)
+        return []
 
     # The model is used, and the master's own agent delegates
 
@@ -1222,6 +1327,11 @@ class MasterCore:
         opened = self._by_task(task)
         current = self._step_of(opened, task)
         return (opened, current) if current.node == node else None
+
+    def _tell(self, opened: OpenRequest, step: StepResult, control: Control) -> SendTaskControl:
+        """An order for the node that works on *step*."""
+        order = replace(control, epoch=opened.record.epoch)
+        return SendTaskControl(step.node or "", step.task or "", order, opened.record.request.id)
 
     def _stored(self, opened: OpenRequest, effects: list[MasterEffect]) -> list[MasterEffect]:
         """*effects*, and before them what they stand on."""

@@ -56,7 +56,8 @@ class Record:
     """One request in the ledger, whole: written again at each change.
 
     *usage* is what planning, the answer and lost attempts have used; *shares* are those of its agent steps, by step;
-    *used* is what its open tasks have asked of the model gateway, by task.
+    *used* is what its open tasks have asked of the model gateway, by task. *epoch* grows each time that the request
+    passes to another master; 0 where there is but one.
     """
 
     request: Request
@@ -72,6 +73,7 @@ class Record:
     usage: Usage = Usage()
     shares: Mapping[str, Share] = field(default_factory=dict)
     used: Mapping[str, Usage] = field(default_factory=dict)
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,28 @@ class ReplyDelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenOver:
+    """These requests of masters that fell silent belong to this one now."""
+
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """These requests belong to another master."""
+
+    requests: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyWaits:
+    """The ledger was asked (`AskLedger`): no master waits for the result of *task* that *node* holds."""
+
+    node: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSeen:
     """A node's presence was read."""
 
@@ -234,6 +258,9 @@ MasterInput: TypeAlias = (
     | ModelUsed
     | Delegated
     | ReplyDelivered
+    | TakenOver
+    | Lost
+    | NobodyWaits
     | NodeSeen
     | CardSeen
     | HealthSeen
@@ -289,11 +316,15 @@ class SendTask:
 
 @dataclass(frozen=True, slots=True)
 class SendTaskControl:
-    """Publish a Control for a task of *node*; one of the node ``master`` runs here."""
+    """Publish a Control for a task of *node*; one of the node ``master`` runs here.
+
+    *request* is the one that the task belongs to, where that is open.
+    """
 
     node: str
     task: str
     control: Control
+    request: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +363,18 @@ class SendReply:
 
 
 @dataclass(frozen=True, slots=True)
+class AskLedger:
+    """*node* holds a result of *task*, which this master does not know: see whether another waits for it.
+
+    Answer with NobodyWaits where nobody does.
+    """
+
+    node: str
+    task: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """Publish info, health and presence again."""
 
@@ -366,7 +409,26 @@ MasterEffect: TypeAlias = (
     | RunHere
     | SendEvent
     | SendReply
+    | AskLedger
     | Announce
     | CountUsage
     | Note
 )
+
+
+def request_of(effect: MasterEffect) -> str | None:
+    """The id of the request that *effect* is about, where it is about one."""
+    match effect:
+        case Save(record):
+            return record.request.id
+        case MakePlan(request) | WriteAnswer(request):
+            return request.id
+        case SendTask(_, task) | RunHere(task):
+            return task.request
+        case SendTaskControl():
+            return effect.request
+        case SendEvent(event):
+            return event.run
+        case SendReply(reply):
+            return reply.id
+    return None

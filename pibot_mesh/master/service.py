@@ -8,7 +8,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -22,16 +22,20 @@ from pibot_mesh.agent.providers import is_configured
 from pibot_mesh.agent.tools import Tool, ToolRegistry
 from pibot_mesh.config.settings import MasterSettings
 from pibot_mesh.errors import BrokerError, ErrorCode, NoMaster, ProtocolError, StoreError
+from pibot_mesh.master.books import Books
 from pibot_mesh.master.core import MasterCore
 from pibot_mesh.master.delegation import Delegation
+from pibot_mesh.master.door import Door
 from pibot_mesh.master.events import (
     Announce,
     AnswerWritten,
+    AskLedger,
     CardSeen,
     Connected,
     CountUsage,
     Disconnected,
     HealthSeen,
+    Lost,
     MakePlan,
     MasterEffect,
     MasterInput,
@@ -45,9 +49,7 @@ from pibot_mesh.master.events import (
     ReplyDelivered,
     RequestArrived,
     RequestControlled,
-    RequestMalformed,
     RunHere,
-    Save,
     SendEvent,
     SendForget,
     SendReply,
@@ -68,6 +70,7 @@ from pibot_mesh.master.planning.cards import mesh_text
 from pibot_mesh.master.planning.soul import load_soul, workspace_of
 from pibot_mesh.master.planning.task_planner import AutoPlanner, TaskPlanner
 from pibot_mesh.master.pool import MASTER, Pool
+from pibot_mesh.master.store import Store
 from pibot_mesh.master.tools import mesh_tools
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.mqtt.link import Link
@@ -87,7 +90,6 @@ from pibot_mesh.protocol.messages import (
     WireError,
     decode_health,
     decode_presence,
-    decode_request,
     encode_health,
 )
 from pibot_mesh.protocol.topics import DELTAS, Address, Kind, Topics
@@ -133,7 +135,7 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._link = Link(
             settings.broker,
             self._topics,
-            client_id="master",
+            client_id="master" if settings.ledger is None else f"master-{self.boot}",
             listen=[
                 (Kind.REQUEST, ""),
                 (Kind.REQUEST_CONTROL, ""),
@@ -191,23 +193,30 @@ class Master(AbstractAsyncContextManager["Master"]):
     # Life
 
     async def __aenter__(self) -> Self:
-        self._ledger = Ledger(self.settings.state_dir / "master.sqlite")
+        self._ledger = self._open_ledger()
+        self._books = Books(self._ledger, self.settings.history, self._post_from_books)
+        self._door = Door(self._books, self)
         try:
             self._core = self._new_core()
         except BaseException:
             self._ledger.close()
             raise
         self._gateway = self._new_gateway()
-        self._actor: Actor[MasterInput, MasterEffect] = Actor(self._core, store=self._store, perform=self._perform)
+        self._actor: Actor[MasterInput, MasterEffect] = Actor(
+            self._core, store=self._books.write, perform=self._perform
+        )
         self._log_handler.begin()
         try:
             effects = self._core.start(time.monotonic())
-            await self._store(effects)
-            for effect in effects:
+            for effect in await self._books.write(effects):
                 self._perform(effect)
             self._actor.start()
             await self._link.start()
             self._spawn(self._publish_health())
+            self._spawn(self._books.prune())
+            if self._books.is_shared:
+                self._spawn(self._books.keep_up())
+                self._spawn(self._door.run())
         except BaseException:
             await self._leave()
             raise
@@ -224,7 +233,7 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._is_running = False
         async with AsyncExitStack() as stack:
             stack.callback(self._leave_askers)
-            stack.callback(self._ledger.close)
+            stack.push_async_callback(self._books.close)
             stack.callback(self._planner.close)
             stack.push_async_callback(self._link.stop)
             stack.push_async_callback(self._actor.stop)
@@ -241,6 +250,13 @@ class Master(AbstractAsyncContextManager["Master"]):
             if not future.done():
                 future.set_exception(NoMaster(f"the master was stopped before it replied to request {request_id}"))
 
+    def _open_ledger(self) -> Store:
+        if self.settings.ledger is None:
+            return Ledger(self.settings.state_dir / "master.sqlite")
+        from pibot_mesh.master.postgres import PostgresLedger
+
+        return PostgresLedger(self.settings.ledger, root=self.settings.root, boot=self.boot)
+
     def _new_core(self) -> MasterCore:
         settings = self.settings
         return MasterCore(
@@ -256,7 +272,8 @@ class Master(AbstractAsyncContextManager["Master"]):
             ask_within_s=settings.approval.within_s,
             model=getattr(self._model, "model", "") or settings.model.model,
             pool=self.pool,
-            remembered=self._ledger.unfinished(),
+            is_shared=self._ledger.is_shared,
+            remembered=self._ledger.keep_up(),
             wall=time.time,
         )
 
@@ -304,7 +321,8 @@ class Master(AbstractAsyncContextManager["Master"]):
         *session* names the conversation that it goes on.
 
         Raises ProtocolError where *text* is empty or over 8,000 characters, and NoMaster where the master does not run,
-        or stops before it has replied; what it had accepted it then goes on with after its next start.
+        or stops before it has replied; what it had accepted it then goes on with after its next start. So it does where
+        another master that shares the ledger has taken the request over.
         """
         if not self._is_running:
             raise NoMaster("this master does not run")
@@ -321,9 +339,11 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._askers[request.id] = (future, on_event)
         try:
             if self._actor.stuck is not None:
-                self._refuse_unstored(request, Origin(), self._actor.stuck)
+                why = WireError(ErrorCode.STORAGE, f"nothing can be accepted now: {self._actor.stuck}", retryable=True)
+                self.refuse(request, Origin(), why)
             elif not self._actor.post(RequestArrived(request)):
-                self._refuse(request, Origin(), ErrorCode.OVERLOADED, "too much waits already: ask again later")
+                why = WireError(ErrorCode.OVERLOADED, "too much waits already: ask again later", retryable=True)
+                self.refuse(request, Origin(), why)
             return await future
         finally:
             self._askers.pop(request.id, None)
@@ -354,7 +374,19 @@ class Master(AbstractAsyncContextManager["Master"]):
         if not self._actor.post(event, then, is_own=message is None):
             self._link.rejections.add(message.topic if message else "-", "too much waits to be worked off")
 
+    def _post_from_books(self, event: MasterInput, is_first: bool) -> None:
+        self._actor.post(event, is_own=True, is_first=is_first)
+        for request_id in event.requests if isinstance(event, Lost) else ():
+            future, _ = self._askers.get(request_id, (None, None))
+            if future is not None and not future.done():
+                future.set_exception(
+                    NoMaster(f"request {request_id} went to another master, which replies on its topic")
+                )
+
     def _receive(self, address: Address, message: Message) -> None:
+        if address.kind in (Kind.REQUEST, Kind.REQUEST_CONTROL):
+            self._door.take(address, message)
+            return
         event = self._read(address, message)
         if event is not None:
             self._post(event, message)
@@ -363,10 +395,6 @@ class Master(AbstractAsyncContextManager["Master"]):
         """The event that *message* is, or None where it has been answered already."""
         payload = message.payload
         match address.kind:
-            case Kind.REQUEST:
-                return self._read_request(message)
-            case Kind.REQUEST_CONTROL:
-                return RequestControlled(address.id, decode(Control, payload), message.retain)
             case Kind.NODE_STATUS:
                 return self._read_status(address.node, payload)
             case Kind.LLM_REQUEST:
@@ -394,7 +422,10 @@ class Master(AbstractAsyncContextManager["Master"]):
         """For the gateway, which keeps nothing over a restart: the node asks again."""
         if message.retain:
             raise ProtocolError("LLMRequest", ["it came as a retained message, which may be from long ago"])
-        self._gateway.ask(address.node, _named(decode(LLMRequest, message.payload), "id", address.id))
+        request = _named(decode(LLMRequest, message.payload), "id", address.id)
+        is_elsewhere = self._books.is_shared and self._core.tokens_left(address.node, request.task) is None
+        if not is_elsewhere or request.cancel:
+            self._gateway.ask(address.node, request)
         self._link.ack(message)
 
     def _read_card(self, node: str, payload: bytes) -> NodeCard:
@@ -403,48 +434,39 @@ class Master(AbstractAsyncContextManager["Master"]):
             raise ProtocolError("NodeCard", [f"node: {MASTER!r} is the master's own name"])
         return card
 
-    def _read_request(self, message: Message) -> RequestArrived | RequestMalformed | None:
-        try:
-            request = decode_request(message.payload, new_id=uuid.uuid4().hex)
-        except ProtocolError as error:
-            self._link.rejections.add(message.topic, error)
-            return RequestMalformed(error)
-        is_plain = message.payload.lstrip()[:1] != b"{"
-        origin = Origin(
-            is_plain,
-            message.response_topic,
-            base64.b64encode(message.correlation).decode() if message.correlation else None,
-            message.mid if is_plain and message.qos else None,
-        )
-        is_held = self._core.knows(request.id)
-        known, why = None, None if is_held else self._actor.stuck
-        try:
-            known = None if is_held else self._ledger.find(request.id)
-        except StoreError as error:
-            why = error
-        if known is None and why is not None:
-            self._refuse_unstored(request, origin, why)
-            self._link.ack(message)
-            return None
-        return RequestArrived(request, origin, message.retain, message.dup, known)
+    # The house behind the door
 
-    def _refuse_unstored(self, request: Request, origin: Origin, why: StoreError) -> None:
-        self._refuse(request, origin, ErrorCode.STORAGE, f"nothing can be accepted now: {why}")
+    @property
+    def stuck(self) -> StoreError | None:
+        """Why nothing can be stored at the moment, or None."""
+        return self._actor.stuck
 
-    def _refuse(self, request: Request, origin: Origin, code: ErrorCode, why: str) -> None:
-        error = WireError(code, why, retryable=True)
-        self._send_reply(SendReply(Reply(request.id, State.REJECTED, why, error=error), origin, None, False))
+    def knows(self, request_id: str) -> bool:
+        """Whether this master holds the request in memory; otherwise its ledger may know it."""
+        return self._core.knows(request_id)
+
+    def admit(self, event: MasterInput, message: Message) -> None:
+        """Hand *event* to the core; *message* is acknowledged when what comes of it is stored."""
+        self._post(event, message)
+
+    def refuse(self, request: Request, origin: Origin, error: WireError) -> None:
+        """Reply to *request* that nothing will come of it."""
+        reply = Reply(request.id, State.REJECTED, error.message, error=error)
+        self._send_reply(SendReply(reply, origin, None, False))
+
+    def dismiss(self, message: Message) -> None:
+        """Acknowledge *message*: nothing more comes of it."""
+        self._link.ack(message)
+
+    def reject(self, message: Message, why: ProtocolError) -> None:
+        """Count *message* among those that were refused, and log it."""
+        self._link.rejections.add(message.topic, why)
 
     def _disconnected(self, reason: str) -> None:
         _log.info("the broker is gone: %s", reason)
         self._post(Disconnected())
 
     # Out: effects to the world
-
-    async def _store(self, effects: Sequence[MasterEffect]) -> None:
-        """Write to the ledger, in a thread: it syncs. Most of what comes (health, events) leaves nothing to write."""
-        if any(isinstance(effect, (Save, CountUsage)) for effect in effects):
-            await asyncio.to_thread(self._ledger.write, effects)
 
     def _perform(self, effect: MasterEffect) -> None:
         match effect:
@@ -481,6 +503,8 @@ class Master(AbstractAsyncContextManager["Master"]):
                 self._delegation.told(key, ended)
             case CountUsage():
                 self._note_tokens(effect)
+            case AskLedger():
+                self._spawn(self._books.ask(effect))
 
     async def _make_plan(self, request: Request) -> None:
         try:
@@ -547,7 +571,8 @@ class Master(AbstractAsyncContextManager["Master"]):
     async def _publish_health(self) -> None:
         while True:
             await asyncio.sleep(self.settings.health_interval_s)
-            self._send_health()
+            if self._books.is_leader:
+                self._send_health()
 
     def _send_health(self) -> None:
         self._seq += 1

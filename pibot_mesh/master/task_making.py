@@ -93,6 +93,7 @@ class TaskMaking:
             resolve(dict(step.args), opened.data()),
             retry="safe" if tool is not None and tool.safe_to_retry else "never",
             timeout_s=step.timeout_s or (tool.timeout_s if tool else _NO_TOOL_TIMEOUT_S),
+            epoch=opened.record.epoch,
         )
 
     def may_repeat(self, node: str, step: Step) -> bool:
@@ -116,6 +117,7 @@ class TaskMaking:
             limits=share.limits,
             ask=tuple(sorted(self._ask)),
             ask_within_s=self.ask_within_s,
+            epoch=opened.record.epoch,
         )
 
 

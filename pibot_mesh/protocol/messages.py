@@ -246,7 +246,8 @@ class Control:
     """An order about something that runs.
 
     ``tasks`` are results to forget, or those of a request's tasks that ``steer`` is for (all, where there are none).
-    ``call`` is the call to approve or deny, as ``approval_required`` named it.
+    ``call`` is the call to approve or deny, as ``approval_required`` named it. ``by`` says who gives the order, for
+    people to read. ``epoch`` is that of the master's hold on the request (`Task`).
     """
 
     action: Literal["cancel", "steer", "approve", "deny", "forget", "reload"]
@@ -254,6 +255,8 @@ class Control:
     reason: Annotated[str, Length(0, 1000)] | None = None
     call: Id | None = None
     tasks: Annotated[tuple[Id, ...], Length(0, 500)] = ()
+    by: Annotated[str, Length(0, 200)] | None = None
+    epoch: Count = 0
 
 
 # --- The master and nodes ---
@@ -268,6 +271,9 @@ class Task:
     ``tools`` are those that an agent may call (all, where there are none); those in ``ask``, by name or by effect, only
     once a person has approved the very call, who is waited for ``ask_within_s`` long. The waiting does not count
     against ``timeout_s``.
+
+    Where several masters run, ``epoch`` grows each time that the request passes from one to another. A node that has
+    seen a later one of the same request does not take the task: it comes from a master that lost it.
     """
 
     id: Id
@@ -285,6 +291,7 @@ class Task:
     limits: Limits = field(default_factory=Limits)
     ask: tuple[ToolName, ...] = ()
     ask_within_s: Seconds = 120.0
+    epoch: Count = 0
 
     def __post_init__(self) -> None:
         _check_kind(self.kind, self.tool, self.instruction)

@@ -49,11 +49,12 @@ class Bench:
         self.core = Echo()
         self.actor: Actor[str, str] = Actor(self.core, store=self._store, perform=self._perform, capacity=capacity)
 
-    async def _store(self, effects: Sequence[str]) -> None:
+    async def _store(self, effects: Sequence[str]) -> Sequence[str]:
         await self.is_slow.wait()
         if self.fails is not None:
             raise self.fails
         self.stored += effects
+        return [effect for effect in effects if effect != "not ours"]
 
     def _perform(self, effect: str) -> None:
         assert effect in self.stored, "said before it was stored"
@@ -66,6 +67,27 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def test_what_the_store_holds_back_is_not_performed() -> None:
+    """It belongs to another."""
+    bench = Bench()
+    bench.actor.start()
+    for event in ("a", "not ours", "b"):
+        bench.actor.post(event)
+    await until(lambda: bench.performed == ["a", "b"])
+    await bench.actor.stop()
+
+
+async def test_an_event_that_goes_first_is_worked_off_before_all_that_waits() -> None:
+    """Whatever came before it."""
+    bench = Bench()
+    for event in "abc":
+        bench.actor.post(event)
+    bench.actor.post("first", is_own=True, is_first=True)
+    bench.actor.start()
+    await until(lambda: bench.performed == ["first", "a", "b", "c"])
+    await bench.actor.stop()
 
 
 async def test_events_are_worked_off_in_order_and_stored_before_they_are_said() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pibot_mesh.errors import StoreError
 from pibot_mesh.protocol.messages import Output
-from pibot_mesh.storage import Database
+from pibot_mesh.storage import Alone, Database
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS word (text TEXT PRIMARY KEY) WITHOUT ROWID;"
 
@@ -195,3 +197,25 @@ def test_a_store_error_is_an_os_error(tmp_path: Path) -> None:
         Database(tmp_path / "node.sqlite", SCHEMA)
 
     assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+
+
+def test_a_file_that_one_process_has_is_refused_to_another_in_words(tmp_path: Path) -> None:
+    """It names the process that has it; and is free when that is killed."""
+    path = tmp_path / "state" / "node-n1.lock"
+    program = "import sys, time; from pathlib import Path; from pibot_mesh.storage import Alone\n"
+    program += "here = Alone(Path(sys.argv[1]), 'node n1'); print('has it', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "has it\n"
+        with pytest.raises(StoreError, match=f"node-n1.lock: node n1 runs already, as process {other.pid}: end that"):
+            Alone(path, "node n1")
+        other.kill()
+    Alone(path, "node n1").close()
+    Alone(path, "node n1").close()
+
+
+def test_a_file_for_one_process_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    """With its name."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"file/n1.lock: cannot be opened: "):
+        Alone(tmp_path / "file" / "n1.lock", "node n1")

@@ -126,6 +126,9 @@ class TypeAliasType:
 
     __value__ = int
 
+    def __repr__(self) -> str:
+        return "Name"  # the test's own name must not differ from run to run
+
 
 def signature(function: Callable[..., object], **options: Any) -> Signature:
     """The signature of *function*, as a tool of the agent reads it."""

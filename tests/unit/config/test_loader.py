@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 import pibot_mesh
+from pibot_mesh.config.broker_section import parse_broker, parse_brokers
 from pibot_mesh.config.loader import (
     check_file,
     fit_node_id,
     load_master,
     load_node,
     load_schema,
-    parse_broker,
     variables_of,
 )
 from pibot_mesh.config.settings import BrokerSettings, DeviceSettings, MasterSettings, NodeSettings, Tls
@@ -357,6 +357,32 @@ def test_what_is_no_broker_is_refused(text: str, says: str) -> None:
     """With what to write instead."""
     with pytest.raises(ConfigError, match=says):
         parse_broker(text)
+
+
+def test_a_cluster_is_several_brokers_with_commas_between() -> None:
+    """Each with a port of its own or the usual one."""
+    assert parse_brokers("a, b:1, [::1]") == (("a", 1883), ("b", 1), ("::1", 1883))
+    with pytest.raises(ConfigError, match="broker '': HOST:PORT is expected"):
+        parse_brokers("a,,b")
+
+
+def test_the_servers_of_a_cluster_stand_in_the_file_or_in_the_variable(tmp_path: Path) -> None:
+    """In the file, one without a port has that of the first; the variable goes before all of the file's."""
+    path = write(tmp_path, "broker: {host: a, port: 5, others: [b, 'c:6']}\n")
+
+    assert load_node(path, {}).broker.addresses == (("a", 5), ("b", 5), ("c", 6))
+    assert str(load_node(path, {}).broker) == "a:5,b:5,c:6"
+    assert load_node(path, {"PIBOT_BROKER": "d:7,e"}).broker.addresses == (("d", 7), ("e", 1883))
+
+
+def test_a_wrong_server_of_a_cluster_is_named_with_its_line(tmp_path: Path) -> None:
+    """The others are read all the same, so that all errors are told at once."""
+    path = write(tmp_path, "broker:\n  others:\n    - b\n    - c:x\n    - 5\n")
+
+    assert node_problems(path) == [
+        "c.yaml:4: broker.others[1]: broker 'c:x': HOST:PORT is expected, such as 192.168.1.5:1883",
+        "c.yaml:5: broker.others[2]: text is expected, not 5 (put it in quotes)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ class Play:
         at: float = 1000.0,
         ask: tuple[str, ...] = (),
         budget: Limits = BUDGET,
+        is_shared: bool = False,
     ) -> None:
         self._ask = ask
         self.now = at
@@ -104,6 +105,7 @@ class Play:
             ask=ask,
             ask_within_s=60,
             model="m",
+            is_shared=is_shared,
             remembered=[record for record in self.ledger.values() if not record.is_sent],
             wall=lambda: 5000.0,
         )

@@ -277,8 +277,8 @@ def test_what_a_person_says_reaches_the_agents_at_work() -> None:
     one = play.control("steer", text="you there", tasks=("r1-s2",))
 
     assert only(effects, SendTaskControl) == [
-        SendTaskControl("n1", "r1-s1", Control("steer", text="the other one")),
-        SendTaskControl("n2", "r1-s2", Control("steer", text="the other one")),
+        SendTaskControl("n1", "r1-s1", Control("steer", text="the other one"), "r1"),
+        SendTaskControl("n2", "r1-s2", Control("steer", text="the other one"), "r1"),
     ]
     assert facts(effects, "steered") == {"text": "the other one", "tasks": ["r1-s1", "r1-s2"]}
     assert [effect.task for effect in only(one, SendTaskControl)] == ["r1-s2"]
@@ -496,10 +496,10 @@ def test_a_persons_word_reaches_the_agent_that_asks() -> None:
     play = asking()
 
     assert only(play.control("approve", call="c1"), SendTaskControl) == [
-        SendTaskControl("n1", "r1-s1", Control("approve", call="c1"))
+        SendTaskControl("n1", "r1-s1", Control("approve", call="c1"), "r1")
     ]
     assert only(play.control("deny", call="c1", reason="no"), SendTaskControl) == [
-        SendTaskControl("n1", "r1-s1", Control("deny", call="c1", reason="no"))
+        SendTaskControl("n1", "r1-s1", Control("deny", call="c1", reason="no"), "r1")
     ]
 
 
@@ -538,7 +538,7 @@ def test_the_masters_own_agent_asks_as_any_other() -> None:
     play.event("approval_required", node=MASTER, call="c1", tool="wipe")
 
     assert only(play.control("approve", call="c1"), SendTaskControl) == [
-        SendTaskControl(MASTER, "r1-s1", Control("approve", call="c1"))
+        SendTaskControl(MASTER, "r1-s1", Control("approve", call="c1"), "r1")
     ]
     play.event("approval_answered", node=MASTER, call="c1", granted=True)
     assert replies(play.result(node=MASTER)) != []
@@ -820,7 +820,9 @@ def test_a_cancelled_request_stays_cancelled_over_a_restart() -> None:
     [reply] = replies(later.wait(6))
 
     assert only(effects, RunHere) == []
-    assert set(map(str, only(effects, SendTaskControl))) == {str(SendTaskControl("n1", "r1-s1", Control("cancel")))}
+    assert set(map(str, only(effects, SendTaskControl))) == {
+        str(SendTaskControl("n1", "r1-s1", Control("cancel"), "r1"))
+    }
     assert reply.state is State.UNKNOWN
 
 

@@ -422,7 +422,7 @@ def test_a_running_request_is_cancelled_and_says_what_was_done() -> None:
 
     effects = play.hear(cancel(reason="enough"))
 
-    assert only(effects, SendTaskControl) == [SendTaskControl("n1", "r1-s1", Control("cancel", reason="enough"))]
+    assert only(effects, SendTaskControl) == [SendTaskControl("n1", "r1-s1", Control("cancel", reason="enough"), "r1")]
     assert replies(effects) == []
     assert "cancel_requested" in said(effects)
     assert play.hear(cancel()) == [], "once is enough"
@@ -537,7 +537,7 @@ def test_a_request_whose_task_runs_on_times_out(tool: str, state: State) -> None
     effects = play.wait(4)
 
     assert only(effects, SendTaskControl) == [
-        SendTaskControl("n1", "r1-s1", Control("cancel", reason="the request timed out"))
+        SendTaskControl("n1", "r1-s1", Control("cancel", reason="the request timed out"), "r1")
     ]
     [reply] = replies(effects)
     assert reply.state is state

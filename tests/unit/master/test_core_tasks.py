@@ -261,7 +261,7 @@ def test_a_cancelled_request_waits_for_the_masters_own_tool() -> None:
     play.ask(plan(step(tool="wipe", node="master")))
     effects = play.hear(RequestControlled("r1", Control("cancel")))
 
-    assert only(effects, SendTaskControl) == [SendTaskControl("master", "r1-s1", Control("cancel"))]
+    assert only(effects, SendTaskControl) == [SendTaskControl("master", "r1-s1", Control("cancel"), "r1")]
     [reply] = replies(play.wait(6))
     assert reply.results[0].state is State.UNKNOWN
 
@@ -487,7 +487,9 @@ def test_a_silent_task_is_given_up_with_the_limits_named() -> None:
 
     effects = play.wait(66)
 
-    assert only(effects, SendTaskControl) == [SendTaskControl("n1", "r1-s1", only(effects, SendTaskControl)[0].control)]
+    assert only(effects, SendTaskControl) == [
+        SendTaskControl("n1", "r1-s1", only(effects, SendTaskControl)[0].control, "r1")
+    ]
     [reply] = replies(effects)
     assert (reply.state, reply.text) == (State.UNKNOWN, "s1 unknown")
     assert reply.error == WireError(ErrorCode.TIMEOUT, "no result from 'n1' for task r1-s1 within 65 s")

@@ -13,6 +13,7 @@ import pytest
 from pibot_mesh.actor import Actor
 from pibot_mesh.config.settings import BrokerSettings, MasterSettings
 from pibot_mesh.errors import ErrorCode, NoMaster, StoreError
+from pibot_mesh.master.books import Books
 from pibot_mesh.master.events import MasterEffect
 from pibot_mesh.master.planner import Planning, Situation, Words
 from pibot_mesh.master.service import Master
@@ -166,10 +167,10 @@ async def test_a_start_that_fails_half_way_leaves_nothing_open(tmp_path: Path, m
     before = list(logging.getLogger("pibot_mesh").handlers)
     master = Master(settings(tmp_path))
 
-    async def fail(_: Sequence[MasterEffect]) -> None:
+    async def fail(_: Books, effects: Sequence[MasterEffect]) -> Sequence[MasterEffect]:
         raise StoreError("disk full")
 
-    monkeypatch.setattr(master, "_store", fail)
+    monkeypatch.setattr(Books, "write", fail)
     with pytest.raises(StoreError, match="disk full"):
         await master.__aenter__()
 

@@ -13,7 +13,9 @@ from hypothesis import given, strategies as st
 from pibot_mesh.config.settings import Prices
 from pibot_mesh.errors import StoreError
 from pibot_mesh.master.events import CountUsage, Note, Origin, Record, Save
-from pibot_mesh.master.ledger import USAGE_KEPT_S, Ledger, day_of, read_usage
+from pibot_mesh.master.ledger import USAGE_KEPT_S, Ledger, day_of
+from pibot_mesh.master.ledger_file import LedgerFile
+from pibot_mesh.master.store import Known
 from pibot_mesh.master.usage import Sum, UsageRow, cost, sums, total
 from pibot_mesh.protocol.messages import Request, State, Usage
 
@@ -65,7 +67,7 @@ def test_it_is_stored_with_what_else_the_core_wants_stored(ledger: Ledger, tmp_p
 
     again = Ledger(tmp_path / "master.sqlite")
 
-    assert again.find("r1") == record
+    assert again.find("r1") == Known(record)
     assert again.used_on("2025-03-01") == {"attic": 110}
     again.close()
 
@@ -132,7 +134,7 @@ def test_another_program_reads_it_while_the_master_writes(ledger: Ledger, tmp_pa
     ledger.write([count()])
     with ledger._database.transaction(durable=False) as connection:
         connection.execute("DELETE FROM usage")
-        assert read_usage(tmp_path / "master.sqlite", "2025-01-01") == ledger.usage("2025-01-01") != []
+        assert LedgerFile(tmp_path / "master.sqlite").usage("2025-01-01") == ledger.usage("2025-01-01") != []
 
 
 def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:
     ledger.close()
     before = (folder / "master.sqlite").read_bytes()
 
-    [row] = read_usage(folder / "master.sqlite", "2025-01-01")
+    [row] = LedgerFile(folder / "master.sqlite").usage("2025-01-01")
 
     assert row.usage == Usage(100, 20, 10, 5)
     assert [path.name for path in folder.iterdir()] == ["master.sqlite"]
@@ -154,13 +156,13 @@ def test_a_ledger_that_counted_nothing_has_nothing(tmp_path: Path) -> None:
     """One of an earlier version is not changed by looking at it."""
     old_ledger(tmp_path / "master.sqlite")
 
-    assert read_usage(tmp_path / "master.sqlite", "2025-01-01") == []
+    assert LedgerFile(tmp_path / "master.sqlite").usage("2025-01-01") == []
 
 
 def test_where_there_is_no_ledger_it_is_said(tmp_path: Path) -> None:
     """And none is made."""
     with pytest.raises(StoreError, match="there is no ledger: no master has kept its state in this folder"):
-        read_usage(tmp_path / "nowhere" / "master.sqlite", "2025-01-01")
+        LedgerFile(tmp_path / "nowhere" / "master.sqlite").usage("2025-01-01")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -171,7 +173,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
     path.write_text("something else altogether, " * 100)
 
     with pytest.raises(StoreError, match=r"master\.sqlite: cannot be read"):
-        read_usage(path, "2025-01-01")
+        LedgerFile(path).usage("2025-01-01")
 
     assert [each.name for each in tmp_path.iterdir()] == ["master.sqlite"]
 
@@ -185,7 +187,7 @@ def test_a_folder_that_nobody_may_look_into_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "is_file", refuse)
 
     with pytest.raises(StoreError, match=r"master\.sqlite: cannot be read: Permission denied"):
-        read_usage(tmp_path / "master.sqlite", "2025-01-01")
+        LedgerFile(tmp_path / "master.sqlite").usage("2025-01-01")
 
 
 # Sums and money

@@ -1,0 +1,148 @@
+"""The ledger as the master's event loop uses it: whatever may wait is done in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, ParamSpec, TypeVar
+
+from pibot_mesh.config.settings import HistorySettings
+from pibot_mesh.errors import StoreError
+from pibot_mesh.master.events import (
+    AskLedger,
+    CountUsage,
+    Lost,
+    MasterEffect,
+    MasterInput,
+    NobodyWaits,
+    Save,
+    SendEvent,
+    SendForget,
+    TakenOver,
+    request_of,
+)
+from pibot_mesh.master.store import Known, Store
+from pibot_mesh.protocol.topics import DELTAS
+
+_log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+KEEP_UP_S: Final = 1.0
+"""How often a master that shares its ledger says that it lives."""
+PRUNE_S: Final = 3600.0
+
+
+class Books:
+    """*store*, for the event loop: one thread at a time works on it, and is not left behind.
+
+    *post* takes what comes of it; with True, before all that waits.
+    """
+
+    def __init__(self, store: Store, history: HistorySettings, post: Callable[[MasterInput, bool], None]) -> None:
+        self._store = store
+        self._history = history
+        self._post = post
+        self._turn = asyncio.Lock()
+        self._works: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other masters use the ledger too."""
+        return self._store.is_shared
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this master does what must be done once for all."""
+        return self._store.is_leader
+
+    def find(self, request_id: str) -> Known | None:
+        """One request, at once: for a ledger of our own. Raises StoreError."""
+        return self._store.find(request_id)
+
+    async def look_up(self, request_id: str) -> Known | None:
+        """One request. Raises StoreError."""
+        return await self._in_thread(self._store.find, request_id)
+
+    async def write(self, effects: Sequence[MasterEffect]) -> Sequence[MasterEffect]:
+        """Store what is to be stored, and return what may be performed. Raises StoreError.
+
+        Of a request that belongs to another master nothing is performed. Nor are results forgotten then: one of them
+        may be of that request.
+        """
+        if not any(map(_is_stored, effects)):
+            return effects
+        lost = await self._in_thread(self._store.write, effects)
+        if not lost:
+            return effects
+        self._post(Lost(lost), True)
+        return [effect for effect in effects if not isinstance(effect, SendForget) and request_of(effect) not in lost]
+
+    async def ask(self, question: AskLedger) -> None:
+        """See whether a master waits for a result that this one does not know. Unanswered, the node asks again."""
+        if not self._store.is_leader:
+            return
+        try:
+            known = await self.look_up(question.request)
+        except StoreError as error:
+            _log.info("whether task %s is awaited cannot be told: %s", question.task, error)
+            return
+        if known is None or known.record.reply is not None:
+            self._post(NobodyWaits(question.node, question.task), False)
+
+    async def keep_up(self) -> None:
+        """For ever: say that this master lives, and take over what is abandoned."""
+        is_well = True
+        while True:
+            await asyncio.sleep(KEEP_UP_S)
+            try:
+                records = await self._in_thread(self._store.keep_up)
+            except StoreError as error:
+                if is_well:
+                    _log.error("the requests of this master may pass to another: %s", error)
+                is_well = False
+                continue
+            if not is_well:
+                _log.warning("the ledger answers again")
+            is_well = True
+            if records:
+                self._post(TakenOver(tuple(records)), False)
+
+    async def prune(self) -> None:
+        """For ever: remove old stories, every hour."""
+        while True:
+            if self._store.is_leader:
+                try:
+                    count = await self._in_thread(self._store.prune, self._history, time.time())
+                except StoreError as error:
+                    _log.warning("old requests stay in the ledger for now: %s", error)
+                else:
+                    _log.log(logging.INFO if count else logging.DEBUG, "%d old requests were removed", count)
+            await asyncio.sleep(PRUNE_S)
+
+    async def close(self) -> None:
+        """Close the ledger, once nothing works on it any more."""
+        await asyncio.gather(*self._works, return_exceptions=True)
+        self._store.close()
+
+    async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A thread goes on when nobody waits for it any more: so do its turn, and our knowledge of it."""
+        work = asyncio.get_running_loop().create_task(self._in_turn(call, *args, **kwargs))
+        self._works.add(work)
+        work.add_done_callback(self._works.discard)
+        return await asyncio.shield(work)
+
+    async def _in_turn(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._turn:
+            return await asyncio.to_thread(call, *args, **kwargs)
+
+
+def _is_stored(effect: MasterEffect) -> bool:
+    match effect:
+        case Save() | CountUsage():
+            return True
+        case SendEvent(event):
+            return event.type not in DELTAS
+    return False

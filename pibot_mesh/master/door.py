@@ -1,0 +1,160 @@
+"""Where requests come in: what a message asks for, and what the ledger knows of it already."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from pibot_mesh.errors import ErrorCode, ProtocolError, StoreError
+from pibot_mesh.master.books import Books
+from pibot_mesh.master.events import MasterInput, Origin, RequestArrived, RequestControlled, RequestMalformed
+from pibot_mesh.master.store import Known
+from pibot_mesh.mqtt.client import Message
+from pibot_mesh.protocol.codec import decode
+from pibot_mesh.protocol.messages import Control, Request, WireError, decode_request
+from pibot_mesh.protocol.topics import Address, Kind
+
+_log = logging.getLogger(__name__)
+
+WAITING: Final = 5_000
+"""Messages that may wait until a shared ledger was asked about them."""
+
+
+class House(Protocol):
+    """The master behind the door."""
+
+    @property
+    def stuck(self) -> StoreError | None:
+        """Why nothing can be stored at the moment."""
+
+    def knows(self, request_id: str) -> bool:
+        """Whether the core holds this request."""
+
+    def admit(self, event: MasterInput, message: Message) -> None:
+        """Hand *event* to the core; *message* is acknowledged when what comes of it is stored."""
+
+    def refuse(self, request: Request, origin: Origin, error: WireError) -> None:
+        """Say that nothing will come of *request*."""
+
+    def dismiss(self, message: Message) -> None:
+        """Nothing more comes of *message*."""
+
+    def reject(self, message: Message, why: ProtocolError) -> None:
+        """Count *message*, and log it: it is none that could be read."""
+
+
+class Door:
+    """Takes requests and orders about them, in the order in which they come.
+
+    A ledger of our own is asked at once. One that is shared is asked in a thread, while the loop goes on (`run`); then
+    only the leader takes plain text, which has no id by which the others would know it for the same.
+    """
+
+    def __init__(self, books: Books, house: House) -> None:
+        self._books = books
+        self._house = house
+        self._waiting: asyncio.Queue[tuple[Address, Message]] = asyncio.Queue(WAITING)
+
+    def take(self, address: Address, message: Message) -> None:
+        """A message came on the topic of requests, or of orders about one. Raises ProtocolError for a bad order."""
+        if not self._books.is_shared:
+            self._let_in(address, message, self._books.find)
+            return
+        try:
+            self._waiting.put_nowait((address, message))
+        except asyncio.QueueFull:
+            _log.warning("%d requests wait for the ledger: one more was not taken, and must be sent again", WAITING)
+            self._house.dismiss(message)
+
+    async def run(self) -> None:
+        """For ever, where the ledger is shared: ask it about each message, then let that in."""
+        while True:
+            address, message = await self._waiting.get()
+            found: dict[str, Known | StoreError | None] = {}
+            if address.kind is Kind.REQUEST and (request_id := _id_in(message)) and not self._house.knows(request_id):
+                try:
+                    found[request_id] = await self._books.look_up(request_id)
+                except StoreError as error:
+                    found[request_id] = error
+            try:
+                self._let_in(address, message, lambda name, found=found: _answer(found.get(name)))  # type: ignore[misc]
+            except ProtocolError as error:
+                self._house.reject(message, error)
+                self._house.dismiss(message)
+
+    def _let_in(self, address: Address, message: Message, find: Callable[[str], Known | None]) -> None:
+        if address.kind is Kind.REQUEST_CONTROL:
+            control = RequestControlled(address.id, decode(Control, message.payload), message.retain)
+            self._house.admit(control, message)
+            return
+        try:
+            request = decode_request(message.payload, new_id=uuid.uuid4().hex)
+        except ProtocolError as error:
+            self._malformed(error, message, find)
+            return
+        origin = _origin(message)
+        if origin.is_plain and not self._books.is_leader:
+            self._house.dismiss(message)
+            return
+        is_held = self._house.knows(request.id)
+        known, why = None, None if is_held else self._house.stuck
+        try:
+            known = None if is_held else find(request.id)
+        except StoreError as error:
+            why = error
+        if known is None and why is not None:
+            self._not_storable(request, origin, why)
+            self._house.dismiss(message)
+            return
+        arrived = RequestArrived(request, origin, message.retain, message.dup, known.record if known else None)
+        self._house.admit(arrived, message)
+
+    def _malformed(self, error: ProtocolError, message: Message, find: Callable[[str], Known | None]) -> None:
+        """Refused in words, where it names an id that nobody has."""
+        self._house.reject(message, error)
+        try:
+            is_known = error.id is not None and find(error.id) is not None
+        except StoreError:
+            is_known = True  # perhaps: then nothing may be said
+        if self._books.is_leader and not is_known:
+            self._house.admit(RequestMalformed(error), message)
+        else:
+            self._house.dismiss(message)
+
+    def _not_storable(self, request: Request, origin: Origin, why: StoreError) -> None:
+        """Refused in words, unless another master may have taken it: then its sender will ask again."""
+        if self._books.is_shared and not origin.is_plain:
+            _log.warning("request %s was not taken: %s", request.id, why)
+            return
+        text = f"nothing can be accepted now: {why}"
+        self._house.refuse(request, origin, WireError(ErrorCode.STORAGE, text, retryable=True))
+
+
+def _origin(message: Message) -> Origin:
+    is_plain = message.payload.lstrip()[:1] != b"{"
+    return Origin(
+        is_plain,
+        message.response_topic,
+        base64.b64encode(message.correlation).decode() if message.correlation else None,
+        message.mid if is_plain and message.qos else None,
+    )
+
+
+def _id_in(message: Message) -> str | None:
+    """The id that the message names, where it names one."""
+    if message.payload.lstrip()[:1] != b"{":
+        return None
+    try:
+        return decode(Request, message.payload).id
+    except ProtocolError as error:
+        return error.id
+
+
+def _answer(found: Known | StoreError | None) -> Known | None:
+    if isinstance(found, StoreError):
+        raise found
+    return found
