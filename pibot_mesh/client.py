@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import random
+import socket
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeAlias
 
 from pibot_mesh.config.settings import BrokerSettings
 from pibot_mesh.errors import NoMaster
@@ -23,12 +25,27 @@ from pibot_mesh.timers import resend_delay
 _HEARD_WITHIN_S: Final = 2.0
 _GRACE_S: Final = 10.0
 """How long the reply may be later than the request's own time-out before nobody is taken to be there."""
+_NAME_LENGTH: Final = 200
+
+Reach: TypeAlias = Literal["master", "broker", "nobody"]
+"""How far a client gets: to an online master, to the broker alone, or not even there."""
+
+
+def who(program: str = "") -> str:
+    """Who gives orders from this process, for people to read: ``ann@porch, pibot ask``, as far as it is known."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # no variable names one, and neither does the system's list
+        user = "somebody"
+    name = f"{user}@{socket.gethostname()}{f', {program}' if program else ''}"
+    return name.encode(errors="replace").decode()[:_NAME_LENGTH]
 
 
 @dataclass(slots=True)
 class _Asked:
     reply: asyncio.Future[Reply]
     on_event: Callable[[Event], None] | None
+    on_reach: Callable[[Reach], None] | None
     is_heard: asyncio.Event = field(default_factory=asyncio.Event)
     first_word: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -37,12 +54,19 @@ class Client(AbstractAsyncContextManager["Client"]):
     """A connection for asking. ``async with Client(BrokerSettings("hub.local")) as client:``
 
     Entering raises BrokerError where there is no broker, and NoMaster where no master is online, within *wait_s*.
+    *by* is what the orders that it gives say of who gives them; by default the user and this machine (`who`).
     """
 
     def __init__(
-        self, broker: BrokerSettings = BrokerSettings(), *, root: str = DEFAULT_ROOT, wait_s: float = 4.0
+        self,
+        broker: BrokerSettings = BrokerSettings(),
+        *,
+        root: str = DEFAULT_ROOT,
+        wait_s: float = 4.0,
+        by: str | None = None,
     ) -> None:
         self._broker = broker
+        self._by = who() if by is None else by
         self._wait_s = wait_s
         self._asked: dict[str, _Asked] = {}
         self._master_online = asyncio.Event()
@@ -53,6 +77,7 @@ class Client(AbstractAsyncContextManager["Client"]):
             client_id=f"pibot-ask-{uuid.uuid4().hex[:12]}",
             listen=[(Kind.REQUEST_EVENT, ""), (Kind.REQUEST_REPLY, ""), (Kind.MASTER_STATUS, "")],
             receive=self._receive,
+            disconnected=lambda _: self._reached("nobody"),
         )
 
     async def __aenter__(self) -> Self:
@@ -88,20 +113,24 @@ class Client(AbstractAsyncContextManager["Client"]):
         request_id: str | None = None,
         heard_within_s: float | None = None,
         on_event: Callable[[Event], None] | None = None,
+        on_reach: Callable[[Reach], None] | None = None,
     ) -> Reply:
         """Do what *text* says, and return the reply, whatever its state. *on_event* sees the request's events.
+
+        Master and broker may go away and come back meanwhile: *on_reach* is told. A master that was started anew goes
+        on with what it had accepted; its events have another ``boot``, and are numbered from 0 again.
 
         Requests of one *session* (an id) are a conversation: "and now off again" is about the device before. A request
         is sent again, under the same id, until the master says that it has it: it is done once all the same. Raises
         ProtocolError where *text* is empty or over 8,000 characters, or *session* no id, and NoMaster where no reply
-        comes, or not a first word within *heard_within_s*: a master that was killed may count as online for a while. On
-        MQTT 5 the broker does not keep the request for longer than that.
+        comes within *timeout_s* and some seconds, or not a first word within *heard_within_s*: a master that was killed
+        may count as online for a while. On MQTT 5 the broker does not keep the request for longer than that.
         """
         request = Request(
             request_id or uuid.uuid4().hex, text, node=node, mode=mode, timeout_s=timeout_s, session=session
         )
         payload = encode(request)
-        asked = _Asked(asyncio.get_running_loop().create_future(), on_event)
+        asked = _Asked(asyncio.get_running_loop().create_future(), on_event, on_reach)
         self._asked[request.id] = asked
         sender = asyncio.get_running_loop().create_task(self._send_until_heard(payload, asked, heard_within_s))
         try:
@@ -110,7 +139,10 @@ class Client(AbstractAsyncContextManager["Client"]):
             async with asyncio.timeout(timeout_s + _GRACE_S):
                 return await asked.reply
         except TimeoutError:
-            raise NoMaster(f"no reply to request {request.id} within {timeout_s + _GRACE_S:g} s") from None
+            raise NoMaster(
+                f"no reply to request {request.id} within {timeout_s + _GRACE_S:g} s; its master's ledger may know "
+                f"more: pibot history {request.id}"
+            ) from None
         finally:
             sender.cancel()
             del self._asked[request.id]
@@ -123,9 +155,10 @@ class Client(AbstractAsyncContextManager["Client"]):
         """Give an order about a request: cancel, steer, approve or deny.
 
         What comes of it is among the request's events: ``cancel_requested``, ``steered``, ``approval_answered``, or
-        ``control_refused``.
+        ``control_refused``. One that does not say who gives it gets the client's own *by*.
         """
-        self._link.send(Kind.REQUEST_CONTROL, encode(control), id=request_id)
+        order = control if control.by is not None else replace(control, by=self._by)
+        self._link.send(Kind.REQUEST_CONTROL, encode(order), id=request_id)
 
     async def _first_word(self, asked: _Asked, within_s: float) -> None:
         try:
@@ -152,10 +185,18 @@ class Client(AbstractAsyncContextManager["Client"]):
             self._master_online.clear()
             await self._master_online.wait()
 
+    def _reached(self, reach: Reach) -> None:
+        for asked in self._asked.values():
+            if asked.on_reach is not None:
+                asked.on_reach(reach)
+
     def _receive(self, address: Address, message: Message) -> None:
         match address.kind:
             case Kind.MASTER_STATUS if decode_presence(message.payload):
                 self._master_online.set()
+                self._reached("master")
+            case Kind.MASTER_STATUS:
+                self._reached("broker")
             case Kind.REQUEST_EVENT if address.id in self._asked:
                 asked = self._asked[address.id]
                 asked.is_heard.set()

@@ -77,7 +77,7 @@ def command(
     """Ask for something, and wait for the answer.
 
     The answer goes to standard output, progress to standard error. Ctrl-C cancels the request, and waits for what had
-    been done by then; a second one does not wait.
+    been done by then; a second one does not wait. Where the master or the broker goes away, its return is waited for.
     """
     text = " ".join(words).strip()
     if not text:
@@ -139,8 +139,18 @@ class _Show:
             self._spinner.update(escape(clean(doing)))
         if event.type in self._skipped:
             return
+        if event.type == "request_accepted":
+            self._skipped.add(event.type)  # it is sent again to a master that comes back, which says so
         for line in event_lines(event, options=None if self.can_ask else self._mesh.options):
             say(line.text, tone=line.tone, dim=line.dim, err=True)
+
+    def tell(self, line: str) -> None:
+        """Show a line about the master or the broker."""
+        if self._is_json:
+            return
+        say(line, tone="odd", err=True)
+        if self._spinner is not None:
+            self._spinner.update(line)
 
     @contextmanager
     def still(self) -> Iterator[None]:
@@ -173,9 +183,9 @@ async def _ask(mesh: Connection, choices: Choices, show: _Show) -> int:
     from pibot_mesh.cli.approval_prompt import ApprovalPrompt
     from pibot_mesh.cli.asking import Asking
     from pibot_mesh.cli.viewer import WAIT_S
-    from pibot_mesh.client import Client
+    from pibot_mesh.client import Client, who
 
-    async with Client(mesh.broker, root=mesh.root, wait_s=WAIT_S) as client:
+    async with Client(mesh.broker, root=mesh.root, wait_s=WAIT_S, by=who("pibot ask")) as client:
         asking = Asking(
             client,
             choices.text,
@@ -183,6 +193,7 @@ async def _ask(mesh: Connection, choices: Choices, show: _Show) -> int:
             mode=choices.mode,
             timeout_s=choices.timeout_s,
             session=choices.session,
+            tell=show.tell,
         )
         interrupts = _Interrupts(asking, show)
         prompt = ApprovalPrompt(asking.control, interrupts.came, show.still) if show.can_ask else None

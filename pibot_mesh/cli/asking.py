@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
-from pibot_mesh.client import Client
+from pibot_mesh.cli.absence import Absence
+from pibot_mesh.client import Client, Reach
 from pibot_mesh.protocol.messages import Control, Event, Reply
 
 _HEARD_WITHIN_S: Final = 4.0
@@ -15,6 +16,9 @@ _HEARD_WITHIN_S: Final = 4.0
 
 class Asking:
     """A request that *client* sends as soon as this is made. Iterate over its events; when they end, see `reply`.
+
+    *tell* gets a line for people when the master or the broker goes away, and one when the request goes on, in their
+    places between the events.
 
     Leave the iteration early only after `leave`.
     """
@@ -28,10 +32,14 @@ class Asking:
         mode: Literal["auto", "plan_only"] = "auto",
         timeout_s: float = 120.0,
         session: str | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self._client = client
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._tell = tell
+        self._absence = Absence()
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event | str | None] = asyncio.Queue()
         self._task = asyncio.ensure_future(
             client.ask(
                 text,
@@ -41,15 +49,19 @@ class Asking:
                 session=session,
                 request_id=self.id,
                 heard_within_s=_HEARD_WITHIN_S,
-                on_event=self._events.put_nowait,
+                on_event=self._heard,
+                on_reach=self._reached,
             )
         )
-        self._task.add_done_callback(lambda _: self._events.put_nowait(None))
+        self._task.add_done_callback(self._ended)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """The events, until the reply is there."""
-        while (event := await self._events.get()) is not None:
-            yield event
+        while (told := await self._events.get()) is not None:
+            if isinstance(told, str):
+                self._tell(told)
+            else:
+                yield told
 
     @property
     def reply(self) -> Reply | None:
@@ -69,6 +81,25 @@ class Asking:
         self.cancel(reason)
         await asyncio.wait([self._task], timeout=timeout_s)
         self.leave()
+
+    def _heard(self, event: Event) -> None:
+        self._note(self._absence.heard(event.boot))
+        self._events.put_nowait(event)
+
+    def _reached(self, reach: Reach) -> None:
+        self._note(self._absence.reached(reach, self._loop.time()))
+        due_at = self._absence.due_at
+        if due_at is not None:
+            self._loop.call_at(due_at, lambda: self._note(self._absence.due(due_at)))
+
+    def _ended(self, asked: asyncio.Future[Reply]) -> None:
+        if not asked.cancelled() and asked.exception() is None:
+            self._note(self._absence.heard(asked.result().boot))
+        self._events.put_nowait(None)
+
+    def _note(self, line: str | None) -> None:
+        if line is not None:
+            self._events.put_nowait(line)
 
     def leave(self) -> None:
         """Wait no longer. Does nothing once the reply is there."""

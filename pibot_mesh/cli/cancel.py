@@ -23,7 +23,7 @@ _LAST_WORD_S: Final = 8.0
 def command(request_id: str, broker: str | None, root: str | None) -> None:
     """Cancel the request ID, and show its reply: it says what had been done.
 
-    "pibot watch 'request/#'" shows the ids. Ends with 2 where the request is not open, or ended otherwise.
+    "pibot ask" and "pibot history" show the ids. Ends with 2 where the request is not open, or ended otherwise.
     """
     log_in_words(logging.ERROR)
     click.get_current_context().exit(asyncio.run(_cancel(connection(broker, root), request_id)))
@@ -35,7 +35,7 @@ async def _cancel(mesh: Connection, request_id: str) -> int:
     from pibot_mesh.protocol.messages import Control, State
 
     async with watching(mesh, request_id) as (request, link):
-        send(link, request_id, Control("cancel", reason="pibot cancel"))
+        send(link, request_id, Control("cancel"))
         if not await _within(_HEARD_WITHIN_S, request.is_heard.wait()):
             say(f"pibot: request {request_id} is not open: it has ended, or never was", err=True)
             return FAILED

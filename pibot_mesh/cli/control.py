@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from pibot_mesh.cli.exits import FAILED
@@ -12,6 +13,7 @@ from pibot_mesh.cli.options import Connection
 from pibot_mesh.cli.screen import say
 from pibot_mesh.cli.story import Line, reply_line
 from pibot_mesh.cli.viewer import WAIT_S, viewing
+from pibot_mesh.client import who
 from pibot_mesh.errors import NoMaster
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.mqtt.link import Link
@@ -69,8 +71,9 @@ async def watching(mesh: Connection, request_id: str) -> AsyncIterator[tuple[Wat
 
 
 def send(link: Link, request_id: str, control: Control) -> None:
-    """Give an order about a request."""
-    link.send(Kind.REQUEST_CONTROL, encode(control), id=request_id)
+    """Give an order about a request; it says by whom it is given."""
+    order = replace(control, by=who(f"pibot {control.action}"))
+    link.send(Kind.REQUEST_CONTROL, encode(order), id=request_id)
 
 
 async def give_order(mesh: Connection, request_id: str, control: Control) -> int:

@@ -40,12 +40,19 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "steer": Entry("steer", "Tell the agents of a request something more."),
     "chat": Entry("chat", "Talk with the model, on this machine alone."),
     "model": Entry("model", "Try the language model."),
+    "history": Entry("history", "Show the last requests, or the whole story of one."),
     "usage": Entry("usage", "Show what the model was used for, and what it cost."),
     "skills": Entry("skills", "List, check and write skills: tools of your own."),
     "check-config": Entry("check_config", "Say everything that is wrong with configuration files."),
     "version": Entry("version", "Show the version."),
 }
-_EXTRAS: Final = {"hassil": "master", "prompt_toolkit": "master", "gpiozero": "node", "amqtt": "embedded"}
+_EXTRAS: Final = {
+    "hassil": "master",
+    "prompt_toolkit": "master",
+    "gpiozero": "node",
+    "amqtt": "embedded",
+    "psycopg": "postgres",
+}
 """Which extra of the package brings a module that not every machine needs."""
 
 

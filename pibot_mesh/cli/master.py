@@ -33,8 +33,9 @@ def command(
 
     async def run() -> None:
         model = model_words(settings.model)
+        shared = "" if settings.ledger is None else ", with a ledger that masters share"
         await serve(
-            Master(settings), f"master: broker {settings.broker}, state in {settings.state_dir}, model: {model}"
+            Master(settings), f"master: broker {settings.broker}, state in {settings.state_dir}{shared}, model: {model}"
         )
 
     asyncio.run(run())

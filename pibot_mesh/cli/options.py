@@ -27,7 +27,7 @@ class Connection:
     @property
     def options(self) -> str:
         """What another ``pibot`` on this machine must be told to find it, such as ``--broker hub.local:1884``."""
-        is_default = self.broker.host in ("127.0.0.1", "localhost") and self.broker.port == 1883
+        is_default = self.broker.addresses in ((("127.0.0.1", 1883),), (("localhost", 1883),))
         broker = [] if is_default else ["--broker", str(self.broker)]
         return shlex.join([*broker, *([] if self.root == "pibot" else ["--root", self.root])])
 
@@ -36,20 +36,24 @@ def mesh_options(function: F) -> F:
     """Add ``--broker`` and ``--root``."""
     broker = click.option(
         "--broker",
-        metavar="HOST:PORT",
+        metavar="HOST:PORT[,...]",
         callback=_check_broker,
-        help="The MQTT broker; or PIBOT_BROKER. Else 127.0.0.1:1883.",
+        help="The MQTT broker, or the servers of a cluster; or PIBOT_BROKER. Else 127.0.0.1:1883.",
     )
-    root = click.option(
+    return broker(root_option(function))
+
+
+def root_option(function: F) -> F:
+    """Add ``--root``."""
+    return click.option(
         "--root", metavar="TOPIC", callback=_check_root, help='The root of all topics; or PIBOT_ROOT. Else "pibot".'
-    )
-    return broker(root(function))
+    )(function)
 
 
 def _check_broker(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    from pibot_mesh.config.loader import parse_broker
+    from pibot_mesh.config.broker_section import parse_brokers
 
-    return _checked(parse_broker, ctx, parameter, value)
+    return _checked(parse_brokers, ctx, parameter, value)
 
 
 def _check_root(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

@@ -56,7 +56,7 @@ def event_lines(event: Event, *, options: str | None = "") -> list[Line]:
     step, node = _word(facts, "step"), _word(facts, "node")
     match event.type:
         case "request_accepted":
-            return [Line("accepted", dim=True)]
+            return [Line(f"accepted as {event.run}", dim=True)]
         case "request_planned":
             return _plan_lines(facts.get("plan"))
         case "task_submitted":
@@ -83,7 +83,7 @@ def _person_lines(event: Event, options: str | None) -> list[Line] | None:
     facts = event.data
     match event.type:
         case "cancel_requested":
-            return [Line("! cancelling", "odd")]
+            return [Line(f"! cancelling{cancelling_words(event)}", "odd")]
         case "control_refused":
             return [Line(f"! {_word(facts, 'action')} is refused: {_word(facts, 'reason')}", "odd")]
         case "steered":
@@ -98,6 +98,12 @@ def _person_lines(event: Event, options: str | None) -> list[Line] | None:
 def _unknown_lines(event: Event) -> list[Line]:
     about = " ".join(f"{key}={value}" for key, value in event.data.items() if isinstance(value, (str, int, float)))
     return [Line(f"· {event.type} {about}".rstrip(), dim=True)]
+
+
+def cancelling_words(event: Event) -> str:
+    """Who wants a request to be cancelled, and why, where that is known: `` (ann@porch, pibot cancel: too loud)``."""
+    said = ": ".join(words for words in (_word(event.data, "by"), _word(event.data, "reason")) if words)
+    return f" ({said})" if said else ""
 
 
 def progress(event: Event) -> str | None:
@@ -122,9 +128,20 @@ class Progress:
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
+        self._doing: str | None = None
 
     def after(self, event: Event) -> str | None:
-        """What is being done after *event*, or None where that did not change."""
+        """What is being done after *event*, or None where that did not change.
+
+        A request that is accepted once more (its master was started anew) is not planned again: what was being done is.
+        """
+        if event.type == "request_accepted" and self._doing is not None:
+            return self._doing
+        doing = self._after(event)
+        self._doing = doing or self._doing
+        return doing
+
+    def _after(self, event: Event) -> str | None:
         facts, task = event.data, _word(event.data, "task")
         if event.type == "message_start":
             self._said.pop(task, None)

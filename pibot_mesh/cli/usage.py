@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
-from pibot_mesh.cli.options import environment
+from pibot_mesh.cli.ledger_options import ledger_options, ledger_settings, reading
 from pibot_mesh.cli.screen import clean, say, say_json
 
 if TYPE_CHECKING:
@@ -24,24 +24,24 @@ _WIDE: Final = 200
 @click.command("usage")
 @click.option("--by", type=click.Choice(["day", "node", "request"]), default="day", help="What each line is for.")
 @click.option("--days", type=click.IntRange(1, 400), default=30, show_default=True, help="So many, with today.")
-@click.option("--config", metavar="FILE", help="The master's file: it says where the ledger is, and the prices.")
-@click.option("--state-dir", metavar="DIR", help="The folder with the master's ledger; or PIBOT_STATE_DIR.")
+@ledger_options
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
-def command(*, by: str, days: int, config: str | None, state_dir: str | None, is_json: bool) -> None:
+def command(
+    *, by: str, days: int, config: str | None, state_dir: str | None, ledger: str | None, is_json: bool
+) -> None:
     """Show what the model was used for, by the ledger of the master on this machine.
 
     Tokens and calls by day, node or request, and what they cost where the file names prices. The node "master" is the
-    master itself. The master may run meanwhile; "pibot up" keeps its ledger in ~/.local/state/pibot/up.
+    master itself. The master may run meanwhile; "pibot up" keeps its ledger in ~/.local/state/pibot/up/PORT.
     """
     from datetime import datetime, timedelta
 
-    from pibot_mesh.config.loader import load_master
-    from pibot_mesh.master.ledger import read_usage
     from pibot_mesh.master.usage import sums, total
 
-    settings = load_master(config, environment(None, None, PIBOT_STATE_DIR=state_dir))
+    settings = ledger_settings(config, state_dir, ledger)
     since = str((datetime.now().astimezone() - timedelta(days=days - 1)).date())
-    rows = read_usage(settings.state_dir.expanduser() / "master.sqlite", since)
+    with reading(settings) as reader:
+        rows = reader.usage(since)
     lines = sums(rows, cast("Part", by))
     if by != "day":
         lines.sort(key=lambda line: line.usage.input + line.usage.output, reverse=True)

@@ -59,6 +59,7 @@ async def _watch(mesh: Connection, topics: str, is_json: bool) -> int:
     from pibot_mesh.cli.viewer import WAIT_S
     from pibot_mesh.mqtt.client import MqttClient, Subscription
 
+    connections = _Connections()
     arrived: asyncio.Queue[tuple[float, Message]] = asyncio.Queue(_WAITING)
     lost = 0
 
@@ -73,6 +74,9 @@ async def _watch(mesh: Connection, topics: str, is_json: bool) -> int:
         mesh.broker,
         client_id=f"pibot-watch-{uuid.uuid4().hex[:12]}",
         on_message=receive,
+        on_connect=connections.stands,
+        on_disconnect=connections.ended,
+        on_error=lambda error: say(f"warning: {error}", tone="odd", err=True),
         subscriptions=[Subscription(topics, qos=0)],
         session_expiry_s=0,
     )
@@ -80,7 +84,6 @@ async def _watch(mesh: Connection, topics: str, is_json: bool) -> int:
     await client.start()
     try:
         await client.wait_connected(WAIT_S)
-        log_in_words(logging.WARNING)
         while not reader_gone.is_set():
             getting = asyncio.ensure_future(arrived.get())
             leaving = asyncio.ensure_future(reader_gone.wait())
@@ -96,6 +99,24 @@ async def _watch(mesh: Connection, topics: str, is_json: bool) -> int:
     finally:
         await client.stop()
     return PIPE_CLOSED
+
+
+class _Connections:
+    """Tells that the broker went away, in one line, and in another that it is back."""
+
+    def __init__(self) -> None:
+        self._is_away = False
+
+    def stands(self) -> None:
+        """There is a connection."""
+        if self._is_away:
+            self._is_away = False
+            say("the broker is back", tone="odd", err=True)
+
+    def ended(self, reason: str) -> None:
+        """The connection is gone."""
+        self._is_away = True
+        say(f"the broker went away ({reason}); waiting for it to come back", tone="odd", err=True)
 
 
 def _when_nobody_reads() -> asyncio.Event:

@@ -185,7 +185,7 @@ class GatewaySettings:
 class HistorySettings:
     """How long the ledger keeps the stories of requests that have ended: for *days*, and the newest *megabytes*.
 
-    The size counts first, then the age; what ended within the last hour stays in any case.
+    The size counts first, then the age; what ended within the last hour stays in any case. A limit of 0 is none.
     """
 
     days: float = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, ParamSpec, TypeVar
 
 from pibot_mesh.config.settings import HistorySettings
@@ -36,7 +36,7 @@ PRUNE_S: Final = 3600.0
 
 
 class Books:
-    """*store*, for the event loop: one thread at a time works on it, and is not left behind.
+    """*store*, for the event loop: what works on it in a thread is waited for before it is closed.
 
     *post* takes what comes of it; with True, before all that waits.
     """
@@ -115,7 +115,7 @@ class Books:
         while True:
             if self._store.is_leader:
                 try:
-                    count = await self._in_thread(self._store.prune, self._history, time.time())
+                    count = await self._seen_through(asyncio.to_thread(self._store.prune, self._history, time.time()))
                 except StoreError as error:
                     _log.warning("old requests stay in the ledger for now: %s", error)
                 else:
@@ -128,8 +128,11 @@ class Books:
         self._store.close()
 
     async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._seen_through(self._in_turn(call, *args, **kwargs))
+
+    async def _seen_through(self, going: Coroutine[Any, Any, T]) -> T:
         """A thread goes on when nobody waits for it any more: so do its turn, and our knowledge of it."""
-        work = asyncio.get_running_loop().create_task(self._in_turn(call, *args, **kwargs))
+        work = asyncio.get_running_loop().create_task(going)
         self._works.add(work)
         work.add_done_callback(self._works.discard)
         return await asyncio.shield(work)

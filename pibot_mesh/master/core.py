@@ -516,7 +516,7 @@ class MasterCore:
             return [Note(f"{control.action} for request {request_id}, which is not open: ignored", "info")]
         match control.action:
             case "cancel":
-                return self._cancel(opened, control.reason, now, by=control.by)
+                return self._cancel(opened, control, now)
             case "steer":
                 return self._steer(opened, control)
             case "approve" | "deny":
@@ -527,16 +527,13 @@ class MasterCore:
         call: dict[str, JSON] = {} if control.call is None else {"call": control.call}
         return self._event(opened, "control_refused", action=control.action, reason=reason, **call)
 
-    def _cancel(
-        self, opened: OpenRequest, reason: str | None, now: float, *, by: str | None = None
-    ) -> list[MasterEffect]:
+    def _cancel(self, opened: OpenRequest, control: Control, now: float) -> list[MasterEffect]:
         if opened.record.is_canceled:
             return []
         opened.record = replace(opened.record, is_canceled=True)
         opened.is_plain = True
-        who: dict[str, JSON] = {"by": by} if by else {}
-        effects: list[MasterEffect] = [self._event(opened, "cancel_requested", reason=reason or "", **who)]
-        effects += self._cancel_sent(opened, reason)
+        requested = self._event(opened, "cancel_requested", reason=control.reason or "", **_by(control))
+        effects: list[MasterEffect] = [requested, *self._cancel_sent(opened, control.reason)]
         for step in opened.record.steps:
             if not step.state.is_terminal and not opened.tries.get(step.task or ""):
                 effects += self._end_step(opened, replace(step, state=State.CANCELED))
@@ -557,7 +554,7 @@ class MasterCore:
         tasks = [step.task for step in agents]
         said = Control("steer", text=control.text)
         sent = [self._tell(opened, step, said) for step in agents]
-        return [*sent, self._event(opened, "steered", text=control.text, tasks=tasks)]
+        return [*sent, self._event(opened, "steered", text=control.text, tasks=tasks, **_by(control))]
 
     def _cancel_sent(self, opened: OpenRequest, reason: str | None) -> list[MasterEffect]:
         """Tell the nodes that may work on the request to end."""
@@ -724,7 +721,7 @@ class MasterCore:
         reason = control.reason or "approved"
         if not is_granted:
             reason = f"a person denied it: {control.reason}" if control.reason else "a person denied it"
-        return self._answered(opened, call, is_granted, reason, now)
+        return self._answered(opened, call, is_granted, reason, now, **_by(control))
 
     def _pass_answer_on(
         self, opened: OpenRequest, control: Control, call: str, question: Question | None
@@ -747,13 +744,13 @@ class MasterCore:
         return self._answered(opened, call, False, f"nobody approved it within {question.within_s:g} s", now)
 
     def _answered(
-        self, opened: OpenRequest, call: str, is_granted: bool, reason: str, now: float
+        self, opened: OpenRequest, call: str, is_granted: bool, reason: str, now: float, **who: JSON
     ) -> list[MasterEffect]:
         """A call of the plan may be sent now, or never."""
         question = self._close_question(opened, call)
         current = opened.step(question.step)
         facts: dict[str, JSON] = {"call": call, "tool": question.tool, "granted": is_granted, "reason": reason}
-        facts |= {"node": current.node, "step": question.step}
+        facts |= {"node": current.node, "step": question.step, **who}
         effects: list[MasterEffect] = [self._event(opened, "approval_answered", **facts)]
         if is_granted and question.call is not None:
             opened.granted[question.step] = question.call
@@ -1367,6 +1364,11 @@ def _agents_words(plan: Plan, results: Sequence[StepResult]) -> str:
 def _words(opened: OpenRequest) -> str:
     """What a request may use."""
     return f"{opened.budget.tokens} tokens and {opened.budget.tool_calls} tool calls"
+
+
+def _by(control: Control) -> dict[str, JSON]:
+    """Who gave the order, where that was said."""
+    return {"by": control.by} if control.by else {}
 
 
 def _refused_retained(what: str) -> Note:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from pibot_mesh.cli import control
 from pibot_mesh.cli.control import outcome_line
 from pibot_mesh.cli.main import pibot
+from pibot_mesh.client import who
 from pibot_mesh.config.settings import BrokerSettings
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.mqtt.link import Link
@@ -155,7 +156,7 @@ async def test_approve_names_the_call_and_ends_with_0() -> None:
     async with standing(*told) as (stand, broker):
         done = await run(broker, "approve", "r1", CALL)
 
-    assert stand.orders == [("r1", Control("approve", call=CALL))]
+    assert stand.orders == [("r1", Control("approve", call=CALL, by=who("pibot approve")))]
     assert (done.exit_code, done.stdout, done.stderr) == (0, f"approved: door_open (call {CALL})\n", "")
 
 
@@ -165,7 +166,7 @@ async def test_deny_tells_why() -> None:
     async with standing(event("approval_answered", **DOOR, granted=False)) as (stand, broker):
         done = await run(broker, "deny", "r1", "--reason", "not at night")
 
-    assert stand.orders == [("r1", Control("deny", reason="not at night"))]
+    assert stand.orders == [("r1", Control("deny", reason="not at night", by=who("pibot deny")))]
     assert (done.exit_code, done.stdout) == (0, f"denied: door_open (call {CALL})\n")
 
 
@@ -175,7 +176,7 @@ async def test_steer_sends_words_to_the_tasks_that_are_named() -> None:
     async with standing(event("steered", text="not so loud", tasks=["t1"])) as (stand, broker):
         done = await run(broker, "steer", "r1", "not", "so", "loud", "--task", "t1", "--task", "t2")
 
-    assert stand.orders == [("r1", Control("steer", text="not so loud", tasks=("t1", "t2")))]
+    assert stand.orders == [("r1", Control("steer", text="not so loud", tasks=("t1", "t2"), by=who("pibot steer")))]
     assert (done.exit_code, done.stdout) == (0, "told one agent; read before the next step\n")
 
 

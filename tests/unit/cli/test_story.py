@@ -71,7 +71,7 @@ def test_a_second_attempt_is_told() -> None:
 def test_what_goes_another_way_than_planned_is_told() -> None:
     """A node refuses, or is gone."""
     error: JSON = {"code": "busy", "message": "2 tasks wait already"}
-    assert texts("request_accepted", text="turn it on") == ["accepted"]
+    assert texts("request_accepted", text="turn it on") == ["accepted as r1"]
     assert texts("task_rejected", step="s1", node="attic", error=error) == ["! s1: attic refuses: 2 tasks wait already"]
     assert texts("node_lost", step="s1", node="attic") == ["! attic is lost, with s1"]
 
@@ -229,3 +229,22 @@ def test_a_reply_without_words_shows_its_error() -> None:
     """Something is always said."""
     assert reply_line(Reply("r1", State.FAILED, "", error=WireError("x", "it broke"))).text == "it broke"
     assert reply_line(Reply("r1", State.FAILED, "")).text == "failed"
+
+
+def test_a_cancelled_request_says_who_wanted_it() -> None:
+    """And why, as far as it was said; an older master says neither."""
+    assert texts("cancel_requested", by="ann@porch, pibot cancel", reason="too loud") == [
+        "! cancelling (ann@porch, pibot cancel: too loud)"
+    ]
+    assert texts("cancel_requested", reason="Ctrl-C") == ["! cancelling (Ctrl-C)"]
+    assert texts("cancel_requested") == ["! cancelling"]
+
+
+def test_what_is_accepted_again_is_not_planned_again() -> None:
+    """A master that was started anew knows the request: what was under way still is."""
+    shown = Progress()
+    shown.after(event("request_accepted"))
+    shown.after(event("task_submitted", node="attic", step="s1"))
+    shown.after(event("turn_start"))
+
+    assert shown.after(event("request_accepted")) == "attic works on s1"
