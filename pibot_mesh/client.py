@@ -23,6 +23,8 @@ from pibot_mesh.protocol.topics import DEFAULT_ROOT, Address, Kind, Topics
 from pibot_mesh.timers import resend_delay
 
 _HEARD_WITHIN_S: Final = 2.0
+_LAST_TRY: Final = 3
+"""From this one on the time between two does not grow: 8 s. A person waits."""
 _GRACE_S: Final = 10.0
 """How long the reply may be later than the request's own time-out before nobody is taken to be there."""
 _NAME_LENGTH: Final = 200
@@ -174,7 +176,7 @@ class Client(AbstractAsyncContextManager["Client"]):
         tries = 0
         while True:
             self._link.send(Kind.REQUEST, payload, expiry_s=expiry_s, keep=False)
-            delay = _HEARD_WITHIN_S if tries == 0 else resend_delay(tries - 1, self._jitter)
+            delay = _HEARD_WITHIN_S if tries == 0 else resend_delay(min(tries - 1, _LAST_TRY), self._jitter)
             tries += 1
             try:
                 async with asyncio.timeout(delay):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, ParamSpec, TypeVar
 
 from pibot_mesh.config.settings import HistorySettings
@@ -45,7 +45,8 @@ class Books:
         self._store = store
         self._history = history
         self._post = post
-        self._turn = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._works: set[asyncio.Task[Any]] = set()
 
     @property
@@ -62,9 +63,9 @@ class Books:
         """One request, at once: for a ledger of our own. Raises StoreError."""
         return self._store.find(request_id)
 
-    async def look_up(self, request_id: str) -> Known | None:
-        """One request. Raises StoreError."""
-        return await self._in_thread(self._store.find, request_id)
+    async def look_up(self, request_ids: Collection[str]) -> dict[str, Known]:
+        """Those of the requests that are known. Does not wait for what is being written. Raises StoreError."""
+        return await self._seen_through(self._in_turn(self._reading, self._find_each, request_ids))
 
     async def write(self, effects: Sequence[MasterEffect]) -> Sequence[MasterEffect]:
         """Store what is to be stored, and return what may be performed. Raises StoreError.
@@ -85,7 +86,7 @@ class Books:
         if not self._store.is_leader:
             return
         try:
-            known = await self.look_up(question.request)
+            known = (await self.look_up([question.request])).get(question.request)
         except StoreError as error:
             _log.info("whether task %s is awaited cannot be told: %s", question.task, error)
             return
@@ -128,7 +129,7 @@ class Books:
         self._store.close()
 
     async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._seen_through(self._in_turn(call, *args, **kwargs))
+        return await self._seen_through(self._in_turn(self._writing, call, *args, **kwargs))
 
     async def _seen_through(self, going: Coroutine[Any, Any, T]) -> T:
         """A thread goes on when nobody waits for it any more: so do its turn, and our knowledge of it."""
@@ -137,9 +138,13 @@ class Books:
         work.add_done_callback(self._works.discard)
         return await asyncio.shield(work)
 
-    async def _in_turn(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._turn:
+    async def _in_turn(self, turn: asyncio.Lock, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with turn:
             return await asyncio.to_thread(call, *args, **kwargs)
+
+    def _find_each(self, request_ids: Collection[str]) -> dict[str, Known]:
+        found = ((request_id, self._store.find(request_id)) for request_id in request_ids)
+        return {request_id: known for request_id, known in found if known is not None}
 
 
 def _is_stored(effect: MasterEffect) -> bool:

@@ -411,6 +411,7 @@ class MasterCore:
             return [_refused_retained("a request")]
         known = self._find(event, now)
         if known is not None:
+            self._unrefuse(request.id)
             return self._known_again(known)
         record = Record(
             request, event.origin, State.SUBMITTED, accepted_ts=self._wall(), epoch=1 if self._is_shared else 0
@@ -421,6 +422,7 @@ class MasterCore:
         if problem is not None:
             reply = self._reply(record, State.REJECTED, problem.message, problem)
             return [SendReply(reply, event.origin, request.reply_to, is_final=False)]
+        self._unrefuse(request.id)
         self._open[request.id] = opened = self._opened(record, now)
         self._note_delivery(record, now)
         self._limit(opened, now)
@@ -433,6 +435,11 @@ class MasterCore:
             self._refused[record.request.id] = (record, problem)
             self._timers.set(("refuse", record.request.id), now + REFUSE_AFTER_S)
         return []
+
+    def _unrefuse(self, request_id: str) -> None:
+        """A copy of a request that could not be taken a moment ago can be, or somebody has taken it."""
+        if self._refused.pop(request_id, None) is not None:
+            self._timers.cancel(("refuse", request_id))
 
     def _refuse_for_all(self, request_id: str, now: float) -> list[MasterEffect]:
         """No master has taken it, or the ledger will say so: the refusal is stored, so that there is one reply only."""

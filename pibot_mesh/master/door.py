@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from pibot_mesh.errors import ErrorCode, ProtocolError, StoreError
-from pibot_mesh.master.books import Books
+from pibot_mesh.master.books import KEEP_UP_S, Books
 from pibot_mesh.master.events import MasterInput, Origin, RequestArrived, RequestControlled, RequestMalformed
 from pibot_mesh.master.store import Known
 from pibot_mesh.mqtt.client import Message
@@ -22,6 +24,12 @@ _log = logging.getLogger(__name__)
 
 WAITING: Final = 5_000
 """Messages that may wait until a shared ledger was asked about them."""
+
+
+AT_ONCE: Final = 64
+"""Messages about which a shared ledger is asked together."""
+PATIENCE_S: Final = 10.0
+"""How long messages wait for a shared ledger that does not answer. Then their senders must send them again."""
 
 
 class House(Protocol):
@@ -51,7 +59,8 @@ class Door:
     """Takes requests and orders about them, in the order in which they come.
 
     A ledger of our own is asked at once. One that is shared is asked in a thread, while the loop goes on (`run`); then
-    only the leader takes plain text, which has no id by which the others would know it for the same.
+    only the leader takes plain text, which has no id by which the others would know it for the same. Who leads is asked
+    when it comes as well: a master that leads from now on must not take what waited here, and the former leader took.
     """
 
     def __init__(self, books: Books, house: House) -> None:
@@ -64,6 +73,9 @@ class Door:
         if not self._books.is_shared:
             self._let_in(address, message, self._books.find)
             return
+        if address.kind is Kind.REQUEST and _is_plain(message) and not self._books.is_leader:
+            self._house.dismiss(message)
+            return
         try:
             self._waiting.put_nowait((address, message))
         except asyncio.QueueFull:
@@ -71,20 +83,31 @@ class Door:
             self._house.dismiss(message)
 
     async def run(self) -> None:
-        """For ever, where the ledger is shared: ask it about each message, then let that in."""
+        """For ever, where the ledger is shared: ask it about the messages that wait, then let them in."""
         while True:
-            address, message = await self._waiting.get()
-            found: dict[str, Known | StoreError | None] = {}
-            if address.kind is Kind.REQUEST and (request_id := _id_in(message)) and not self._house.knows(request_id):
+            messages = [await self._waiting.get()]
+            while len(messages) < AT_ONCE and not self._waiting.empty():
+                messages.append(self._waiting.get_nowait())
+            named = (_id_in(message) for address, message in messages if address.kind is Kind.REQUEST)
+            found = await self._found({name for name in named if name is not None and not self._house.knows(name)})
+            for address, message in messages:
                 try:
-                    found[request_id] = await self._books.look_up(request_id)
-                except StoreError as error:
-                    found[request_id] = error
+                    self._let_in(address, message, partial(_answer, found))
+                except ProtocolError as error:
+                    self._house.reject(message, error)
+                    self._house.dismiss(message)
+
+    async def _found(self, request_ids: set[str]) -> dict[str, Known] | StoreError:
+        """What the ledger knows of these; the error, where it has not answered for long."""
+        deadline = time.monotonic() + PATIENCE_S
+        while request_ids:
             try:
-                self._let_in(address, message, lambda name, found=found: _answer(found.get(name)))  # type: ignore[misc]
-            except ProtocolError as error:
-                self._house.reject(message, error)
-                self._house.dismiss(message)
+                return await self._books.look_up(request_ids)
+            except StoreError as error:
+                if time.monotonic() > deadline:
+                    return error
+            await asyncio.sleep(KEEP_UP_S)
+        return {}
 
     def _let_in(self, address: Address, message: Message, find: Callable[[str], Known | None]) -> None:
         if address.kind is Kind.REQUEST_CONTROL:
@@ -101,7 +124,8 @@ class Door:
             self._house.dismiss(message)
             return
         is_held = self._house.knows(request.id)
-        known, why = None, None if is_held else self._house.stuck
+        # What several masters share is back soon; what it cannot store now waits, and is not refused.
+        known, why = None, None if is_held or self._is_for_several(origin) else self._house.stuck
         try:
             known = None if is_held else find(request.id)
         except StoreError as error:
@@ -127,15 +151,23 @@ class Door:
 
     def _not_storable(self, request: Request, origin: Origin, why: StoreError) -> None:
         """Refused in words, unless another master may have taken it: then its sender will ask again."""
-        if self._books.is_shared and not origin.is_plain:
+        if self._is_for_several(origin):
             _log.warning("request %s was not taken: %s", request.id, why)
             return
         text = f"nothing can be accepted now: {why}"
         self._house.refuse(request, origin, WireError(ErrorCode.STORAGE, text, retryable=True))
 
+    def _is_for_several(self, origin: Origin) -> bool:
+        """Whether another master may take it as well."""
+        return self._books.is_shared and not origin.is_plain
+
+
+def _is_plain(message: Message) -> bool:
+    return message.payload.lstrip()[:1] != b"{"
+
 
 def _origin(message: Message) -> Origin:
-    is_plain = message.payload.lstrip()[:1] != b"{"
+    is_plain = _is_plain(message)
     return Origin(
         is_plain,
         message.response_topic,
@@ -146,7 +178,7 @@ def _origin(message: Message) -> Origin:
 
 def _id_in(message: Message) -> str | None:
     """The id that the message names, where it names one."""
-    if message.payload.lstrip()[:1] != b"{":
+    if _is_plain(message):
         return None
     try:
         return decode(Request, message.payload).id
@@ -154,7 +186,7 @@ def _id_in(message: Message) -> str | None:
         return error.id
 
 
-def _answer(found: Known | StoreError | None) -> Known | None:
+def _answer(found: dict[str, Known] | StoreError, request_id: str) -> Known | None:
     if isinstance(found, StoreError):
         raise found
-    return found
+    return found.get(request_id)

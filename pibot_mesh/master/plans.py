@@ -69,8 +69,14 @@ def _fit_problems(step: Step, cards: Mapping[str, NodeCard]) -> list[str]:
     tools = [tool for card in candidates if (tool := find_tool(card, step.tool)) is not None]
     if not tools:
         return [f"there is no tool {step.tool!r} on {where}"]
-    verdicts = [argument_problems(tool, step.args) for tool in tools]
-    return min(verdicts, key=len)
+    judged: dict[str, list[str]] = {}
+    for tool in tools:
+        schema = repr(tool.parameters)  # most nodes have the same: each is judged once
+        if schema not in judged:
+            judged[schema] = argument_problems(tool, step.args)
+        if not judged[schema]:
+            return []
+    return min(judged.values(), key=len)
 
 
 def _agent_problems(step: Step, candidates: Collection[NodeCard], where: str) -> list[str]:

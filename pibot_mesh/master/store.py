@@ -31,7 +31,7 @@ class Story:
 class Store(Protocol):
     """The ledger of one master, or of several that share it. Raises StoreError.
 
-    One thread at a time calls it, but for `prune`, which may go on beside.
+    One thread at a time calls it, but for `prune` and one `find`, which may go on beside.
 
     Where it is shared, each request belongs to one master, by its lease and the record's `epoch`, which grows with each
     change of hands; and one of the masters is the leader, who does what must be done once for all.

@@ -13,7 +13,7 @@ import pytest
 
 from pibot_mesh.config.settings import HistorySettings
 from pibot_mesh.errors import ErrorCode, ProtocolError, StoreError
-from pibot_mesh.master import books as books_module
+from pibot_mesh.master import books as books_module, door as door_module
 from pibot_mesh.master.books import Books
 from pibot_mesh.master.door import Door
 from pibot_mesh.master.events import (
@@ -62,6 +62,8 @@ class Drawer:
     pruned: int = 0
     inside: int = 0
     most_inside: int = 0
+    asked: int = 0
+    write_s: float = 0.0
 
     def _enter(self) -> None:
         self.inside += 1
@@ -78,11 +80,15 @@ class Drawer:
         return found
 
     def find(self, request_id: str) -> Known | None:
-        self._enter()
+        self.asked += 1
+        if self.fails:
+            raise StoreError("the drawer sticks")
+        assert not self.is_closed, "used after it was closed"
         return self.known.get(request_id)
 
     def write(self, effects: Sequence[MasterEffect]) -> frozenset[str]:
         self._enter()
+        time.sleep(self.write_s)
         self.written += effects
         return self.foreign
 
@@ -339,9 +345,10 @@ async def test_plain_text_is_taken_by_the_leader_alone(is_leader: bool) -> None:
     ],
 )
 async def test_a_malformed_request_is_refused_by_the_leader_where_nobody_has_its_id(
-    fields: dict[str, Any], is_said: bool
+    fields: dict[str, Any], is_said: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be somebody's slip about a request that runs elsewhere."""
+    monkeypatch.setattr(door_module, "PATIENCE_S", 0.0)
     desk = Desk(**fields)
     async with running(desk.door.run()):
         desk.bring(b'{"id": "r1", "text": 7}')
@@ -363,8 +370,9 @@ async def test_a_bad_order_is_rejected_in_words_and_the_door_stays_open() -> Non
     assert len(desk.house.dismissed) == 1
 
 
-async def test_nobody_is_told_no_where_another_master_may_say_yes() -> None:
+async def test_nobody_is_told_no_where_another_master_may_say_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger did not answer this one: its sender asks again. Plain text is the leader's: that is refused."""
+    monkeypatch.setattr(door_module, "PATIENCE_S", 0.0)
     desk = Desk(fails=True)
     desk.house.stuck = StoreError("the drawer sticks")
     async with running(desk.door.run()):
@@ -375,6 +383,50 @@ async def test_nobody_is_told_no_where_another_master_may_say_yes() -> None:
     [(request, error)] = desk.house.refused
     assert (request.text, error.code) == ("turn on the fan", ErrorCode.STORAGE)
     assert "the drawer sticks" in error.message
+
+
+async def test_what_comes_while_the_ledger_is_away_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request with an id is not lost by a restart of the database, and comes in when that is back."""
+    monkeypatch.setattr(door_module, "KEEP_UP_S", 0.01)
+    desk = Desk(fails=True)
+    desk.house.stuck = StoreError("the drawer sticks")
+    async with running(desk.door.run()):
+        desk.bring(b'{"id": "r1", "text": "do it"}')
+        await until(lambda: desk.drawer.asked > 1)
+        assert desk.house.admitted == []
+        desk.drawer.fails = False
+        await until(lambda: desk.house.admitted)
+
+    assert desk.house.dismissed == []
+
+
+async def test_who_leads_later_does_not_take_what_the_former_leader_took() -> None:
+    """Plain text that came while another led, and waited here."""
+    desk = Desk(is_leader=False)
+    desk.bring(b"turn on the fan")
+    desk.drawer.is_leader = True
+    desk.bring(b"turn off the fan")
+    async with running(desk.door.run()):
+        await until(lambda: desk.house.admitted)
+
+    [event] = desk.house.admitted
+    assert isinstance(event, RequestArrived)
+    assert event.request.text == "turn off the fan"
+
+
+async def test_a_request_does_not_wait_for_what_is_being_written() -> None:
+    """A write syncs to disk; a look does not."""
+    desk = Desk(write_s=1.0)
+    began = time.monotonic()
+    writing = asyncio.create_task(desk.books.write([Save(record("r2"))]))
+    async with running(desk.door.run()):
+        desk.bring(b'{"id": "r1", "text": "do it"}')
+        await until(lambda: desk.house.admitted)
+        is_writing = not writing.done()
+        await writing
+
+    assert is_writing
+    assert time.monotonic() - began >= 1.0
 
 
 async def test_what_cannot_be_stored_is_refused_in_words_where_there_is_no_other_master() -> None:
@@ -389,8 +441,6 @@ async def test_the_door_takes_no_more_than_it_can_hold(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More is not taken, and logged: its sender asks again."""
-    from pibot_mesh.master import door as door_module
-
     monkeypatch.setattr(door_module, "WAITING", 2)
     desk = Desk()
     for _ in range(3):

@@ -252,6 +252,27 @@ def test_a_refusal_that_the_ledger_did_not_take_is_not_said() -> None:
     assert replies(play.wait(60)) == []
 
 
+def test_a_copy_that_can_be_taken_makes_good_for_one_that_could_not() -> None:
+    """A place became free in between: the request runs, and is not refused as well."""
+    play = shared(open_requests=1)
+    play.ask(plan(step()), "r0")
+    play.ask()
+    play.result("r0-s1")
+
+    assert [effect.request.id for effect in only(play.ask(), MakePlan)] == ["r1"]
+    assert replies(play.wait(5)) == []
+
+
+def test_a_request_that_another_master_took_meanwhile_is_not_refused() -> None:
+    """A copy of it comes, and the ledger knows it."""
+    play = shared(open_requests=1)
+    play.ask(name="r0")
+    play.ask()
+    play.hear(RequestArrived(Request("r1", "x"), known=Record(Request("r1", "x"), Origin(), State.WORKING, epoch=1)))
+
+    assert replies(play.wait(5)) == []
+
+
 def test_what_cannot_be_taken_has_an_end_too() -> None:
     """A thousand wait to be refused; of more nothing is said, and they are asked for again."""
     play = shared(open_requests=1)
