@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Protocol, TypeAlias
 
 from pibot_mesh.agent.arguments import checked_validator, read_arguments, schema_violations
 from pibot_mesh.agent.hints import Between, Length, Matches
+from pibot_mesh.agent.settled import SettleFunction
 from pibot_mesh.agent.signature import as_output, place, read_signature
 from pibot_mesh.agent.threads import in_thread
 from pibot_mesh.errors import ErrorCode, ToolDefinitionError, ToolError
@@ -87,6 +88,9 @@ class Tool:
     """No other call of the same batch runs beside it."""
     origin: str = ""
     """Where it was written, as ``module.function``: the same function, loaded again, takes its own place."""
+    settle: SettleFunction | None = None
+    """After a restart: what a call with these arguments, cut off in the middle, has done; None where that cannot be
+    known. It looks, and changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)

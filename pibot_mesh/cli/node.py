@@ -45,7 +45,7 @@ def command(
     """Run a node in the foreground, by the file CONFIG and the environment.
 
     Without CONFIG the defaults hold. It ends on Ctrl-C or SIGTERM, with its outputs safe, and waits for a broker that
-    is not there yet.
+    is not there yet. Where another node has its id already it leaves the mesh and ends, with exit code 3.
     """
     from pibot_mesh.cli.model_options import model_words
     from pibot_mesh.cli.running import serve
@@ -59,7 +59,9 @@ def command(
     async def run() -> None:
         devices = f"{len(settings.devices)} devices{', simulated' if settings.simulate else ''}"
         model = model_words(settings.model)
-        await serve(Node(settings), f"node {settings.id}: broker {settings.broker}, {devices}, model: {model}")
+        node = Node(settings)
+        greeting = f"node {settings.id}: broker {settings.broker}, {devices}, model: {model}"
+        await serve(node, greeting, until=node.wait_given_way)
 
     asyncio.run(run())
 

@@ -9,12 +9,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.config.source import Source
 from pibot_mesh.errors import ConfigError, ErrorCode, ToolError
 from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, SensorRead
+from pibot_mesh.hardware.found import SimulatedLevels, driven_levels
 from pibot_mesh.hardware.kinds import KINDS, check, option, spec
 from pibot_mesh.hardware.outputs import Outputs, Write, rule_of, unknown_device, value_words
 from pibot_mesh.hardware.pins import InputPin, OutputPin, Pin, open_factory
@@ -35,7 +37,9 @@ class Board:
     """A node's outputs, inputs and sensors. Not thread-safe: everything is called in the event loop's thread.
 
     *on_change* is told of every change, in that thread; it must not block or raise. With *simulate* nothing outside the
-    process is touched, and *seed* makes the sensors repeatable. Raises ConfigError where *devices* cannot be.
+    process is touched but the file *levels*, where there is one: there simulated outputs stay what they are when the
+    process is killed, as those on pins may. *seed* makes the sensors repeatable. Raises ConfigError where *devices*
+    cannot be.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Board:
         *,
         simulate: bool,
         on_change: Callable[[Change], None],
+        levels: Path | None = None,
         now: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
@@ -61,6 +66,9 @@ class Board:
         }
         self._readings: dict[str, Mapping[str, float]] = {}
         self._factory: Any = None
+        self._levels_file = levels if simulate else None
+        self._levels: SimulatedLevels | None = None
+        self._found: dict[str, OutputValue] = {}
         self._output_pins: dict[str, OutputPin] = {}
         self._input_pins: dict[str, InputPin] = {}
         self._unsafe: set[str] = set()
@@ -75,7 +83,8 @@ class Board:
     async def start(self) -> None:
         """Take the pins, set every output to its initial value, report every state, and begin to read the sensors.
 
-        Raises ConfigError where a pin cannot be had; nothing is on, and no pin is held, then.
+        Raises ConfigError where a pin cannot be had, and StoreError where the simulated levels cannot; nothing is on,
+        and no pin is held, then.
         """
         assert self._loop is None, "the board runs already"
         self._loop = asyncio.get_running_loop()
@@ -148,6 +157,14 @@ class Board:
             raise unknown_device(device, "output or input", (*states, *self._input_pins))
         return states[device][0]
 
+    def found(self, device: str) -> OutputValue | None:
+        """What the pin of an output was at when the board started, before anything was set.
+
+        None where that says nothing: the pin floated, its pulses (of a dimmable one) had ended with the process that
+        made them, or nobody can read it.
+        """
+        return self._found.get(device)
+
     def outputs(self) -> Mapping[str, tuple[OutputValue, Cause]]:
         """Every output's state, and what set it last."""
         return self._outputs.states
@@ -185,14 +202,36 @@ class Board:
         if not any(KINDS[device.kind].needs_pin for device in self._devices.values()):
             return
         self._factory = open_factory(simulate=self._simulate)
+        if self._levels_file is not None:
+            self._levels = SimulatedLevels(self._levels_file)
+        self._found = self._find()
         for device in self._of("out"):
             with _pin_errors(device):
                 safe = self._outputs.rule(device.id).safe
-                self._output_pins[device.id] = OutputPin(device, self._factory, safe)
+                self._output_pins[device.id] = OutputPin(device, self._factory, safe, self._levels)
         for device in self._of("in"):
             with _pin_errors(device):
                 changed = functools.partial(self._hand_over, device)
                 self._input_pins[device.id] = InputPin(device, self._factory, changed)
+
+    def _find(self) -> dict[str, OutputValue]:
+        on_pins = {device.id: device.pin for device in self._of("out") if device.pin is not None}
+        if self._levels is not None:
+            read = {device: self._levels.read(pin) for device, pin in on_pins.items()}
+            return {
+                device: level if self._specs[device].dimmable else level > 0
+                for device, level in read.items()
+                if level is not None
+            }
+        if self._simulate:
+            return {}
+        switched = {device: pin for device, pin in on_pins.items() if not self._specs[device].dimmable}
+        high = driven_levels(self._factory.chip, switched.values())
+        return {
+            device: high[pin] == option(self._devices[device], "active_high")
+            for device, pin in switched.items()
+            if pin in high
+        }
 
     def _release_pins(self) -> None:
         for input_pin in self._input_pins.values():
@@ -204,6 +243,9 @@ class Board:
         if self._factory is not None:
             self._factory.close()
             self._factory = None
+        if self._levels is not None:
+            self._levels.close()
+            self._levels = None
 
     def _write(self, write: Write) -> None:
         """Set a pin, read it back, report it. Raises ToolError where it cannot be set or reads something else."""
@@ -214,7 +256,7 @@ class Board:
         except Exception as error:  # drivers raise what they like
             raise ToolError(f"{name} could not be set: {error}", retryable=True) from error
         self._tell(self._outputs.confirm(write, reads))
-        if abs(reads - write.value) > READ_BACK_TOLERANCE * self._specs[write.device].dimmable:
+        if not reads_as(self._specs[write.device], reads, write.value):
             wiring = f"check what is wired to GPIO {self._devices[write.device].pin}"
             raise ToolError(
                 f"{name} was set to {value_words(write.value)}, but its pin reads {value_words(reads)}: {wiring}"
@@ -300,6 +342,11 @@ def _pin_errors(device: DeviceSettings) -> Iterator[None]:
         yield
     except Exception as error:  # drivers raise what they like
         raise ConfigError([f"devices.{device.id}.pin: GPIO {device.pin} cannot be used: {error}"]) from error
+
+
+def reads_as(spec: DeviceSpec, reads: OutputValue, value: OutputValue) -> bool:
+    """Whether an output whose pin reads *reads* is at *value*."""
+    return abs(reads - value) <= READ_BACK_TOLERANCE * spec.dimmable
 
 
 def default_simulated_devices() -> tuple[DeviceSettings, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.errors import ConfigError
+from pibot_mesh.hardware.found import SimulatedLevels
 from pibot_mesh.hardware.kinds import KINDS, option
 from pibot_mesh.protocol.messages import OutputValue
 
@@ -27,11 +28,17 @@ class Pin(Protocol):
 
 
 class OutputPin:
-    """An output on a pin. Made with its safe value, so that nothing twitches before the rules are known."""
+    """An output on a pin. Made with its safe value, so that nothing twitches before the rules are known.
 
-    def __init__(self, device: DeviceSettings, factory: Any, safe: OutputValue) -> None:
+    A simulated one has *levels*, which remember what it is at.
+    """
+
+    def __init__(
+        self, device: DeviceSettings, factory: Any, safe: OutputValue, levels: SimulatedLevels | None = None
+    ) -> None:
         from gpiozero import OutputDevice, PWMOutputDevice
 
+        self._pin, self._levels = device.pin, levels
         self._is_dimmable = KINDS[device.kind].is_dimmable
         active_high = bool(option(device, "active_high"))
         if self._is_dimmable:
@@ -46,10 +53,12 @@ class OutputPin:
             self._device = OutputDevice(
                 device.pin, active_high=active_high, initial_value=bool(safe), pin_factory=factory
             )
+        self._keep(safe)
 
     def write(self, value: OutputValue) -> None:
         """Set the pin. Raises what its driver raises."""
         self._device.value = value / 100 if self._is_dimmable else bool(value)
+        self._keep(value)
 
     def read(self) -> OutputValue:
         """What the pin reads."""
@@ -59,6 +68,11 @@ class OutputPin:
     def close(self) -> None:
         """Give the pin back; it is an input then."""
         self._device.close()
+        self._keep(None)
+
+    def _keep(self, value: OutputValue | None) -> None:
+        if self._levels is not None and self._pin is not None:
+            self._levels.keep(self._pin, 100.0 if value is True else value)
 
 
 class InputPin:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, assert_never
 
 from pibot_mesh.agent.call_records import fit_calls
+from pibot_mesh.agent.settled import Settled
 from pibot_mesh.agent.tools import ToolRegistry
 from pibot_mesh.errors import ErrorCode, ProtocolError
+from pibot_mesh.node.epochs import Epochs
 from pibot_mesh.node.events import (
     Announce,
     AnswerApproval,
@@ -90,7 +93,7 @@ MAX_ORDER_IDS = 256
 """Ids of output orders that are kept to obey each once."""
 MAX_SAID = 16
 """What an agent is told that waits to begin; more, and the oldest is not said."""
-_STOPPED: Final = WireError(ErrorCode.STOPPED, "the emergency stop was pulled")
+STOPPED: Final = WireError(ErrorCode.STOPPED, "the emergency stop was pulled")
 
 _Deadline: TypeAlias = Literal["announce", "ttl", "timeout", "grace", "resend"]
 _WHILE_OPEN: Final[tuple[_Deadline, ...]] = ("announce", "ttl", "timeout", "grace")
@@ -125,6 +128,7 @@ class NodeCore:
         self._is_stopped = remembered.is_stopped
         self._entries = {entry.task.id: entry for entry in remembered.entries}
         self._forgotten = OrderedDict(remembered.forgotten)
+        self._epochs = Epochs(remembered.epochs)
         self._orders: OrderedDict[str, None] = OrderedDict()
         self._runs: dict[str, OpenRun] = {}
         self._queue: deque[str] = deque()
@@ -146,16 +150,25 @@ class NodeCore:
         """How many tasks wait for a place to run."""
         return len(self._queue)
 
+    def acts(self, task_id: str) -> bool:
+        """Whether the task is open here, and may change what an output is at."""
+        return task_id in self._runs and self._effect(self._entries[task_id].task) == "actuate"
+
+    def acting(self) -> list[Task]:
+        """The tasks that run now and may change what an output is at."""
+        running = [task_id for task_id, run in self._runs.items() if run.started_at is not None]
+        return [self._entries[task_id].task for task_id in running if self.acts(task_id)]
+
     def wake_at(self) -> float | None:
         """When `tick` must be called next, or None."""
         return self._timers.next_at()
 
-    def start(self) -> list[NodeEffect]:
+    def start(self, settled: Mapping[str, Settled] = MappingProxyType({})) -> list[NodeEffect]:
         """What a node does first after a start: closes what was cut off in the middle, and holds a standing stop.
 
         A task that was queued has done nothing: ``rejected``, retryable. One that was running ends as ``unknown`` and
         says which calls it had made, and which was under way; the master begins a new attempt where ``retry`` allows
-        it (promise 2).
+        it (promise 2). *settled* is what was found of such tasks: it is said too, and what is done is ``completed``.
         """
         effects: list[NodeEffect] = [HoldOutputs(True)] if self._is_stopped else []
         for entry in list(self._entries.values()):
@@ -163,13 +176,17 @@ class NodeCore:
                 error = WireError(ErrorCode.INTERRUPTED, "the node restarted before the task began", retryable=True)
                 effects += self._end(entry, State.REJECTED, error=error, now=0.0)
             elif entry.phase == "running":
-                error = WireError(
-                    ErrorCode.INTERRUPTED,
-                    "the node restarted in the middle of the task",
-                    retryable=entry.task.retry == "safe",
-                )
-                effects += self._end(entry, State.UNKNOWN, error=error, now=0.0)
+                effects += self._cut_off(entry, settled.get(entry.task.id, Settled(Output())))
         return effects
+
+    def _cut_off(self, entry: Entry, settled: Settled) -> list[NodeEffect]:
+        if settled.is_done:
+            return self._end(entry, State.COMPLETED, output=settled.output, now=0.0)
+        text = "the node restarted in the middle of the task"
+        if settled.output.text:
+            text += f": {settled.output.text}"
+        error = WireError(ErrorCode.INTERRUPTED, text, retryable=entry.task.retry == "safe")
+        return self._end(entry, State.UNKNOWN, output=settled.output, error=error, now=0.0)
 
     def handle(self, event: NodeInput, now: float) -> list[NodeEffect]:
         """Decide about *event*. *now* is seconds on any monotonic clock."""
@@ -184,7 +201,7 @@ class NodeCore:
                 return self._node_controlled(control, is_retained)
             case Connected():
                 self._is_connected = True
-                return [Announce()]
+                return [Announce(), *(self._resend_results(now) if self._is_master_online else ())]
             case Disconnected():
                 self._is_connected = False
                 self._is_master_online = False
@@ -246,6 +263,9 @@ class NodeCore:
     def _task_arrived(self, task: Task, is_retained: bool, now: float) -> list[NodeEffect]:
         if is_retained:
             return [_refused_retained(f"task {task.id}")]
+        if self._epochs.is_past(task.request, task.epoch):
+            return [_refused_past(f"task {task.id}")]
+        self._epochs.note(task.request, task.epoch)
         if task.attempt <= self._forgotten.get(task.id, 0):
             return [Note(f"task {task.id} came again after its result was taken: ignored", "info")]
         entry = self._entries.get(task.id)
@@ -288,9 +308,10 @@ class NodeCore:
         if task.attempt < entry.task.attempt:
             return [Note(f"task {task.id}: attempt {task.attempt} is older than {entry.task.attempt}: ignored", "info")]
         effects: list[NodeEffect] = []
-        if task.attempt > entry.task.attempt:
+        if (task.attempt, task.epoch) != (entry.task.attempt, entry.task.epoch):
             result = entry.result and replace(entry.result, attempt=task.attempt)
-            entry = replace(entry, task=replace(entry.task, attempt=task.attempt), result=result)
+            known = replace(entry.task, attempt=task.attempt, epoch=task.epoch)
+            entry = replace(entry, task=known, result=result)
             effects.append(self._save(entry))
         if entry.result is not None:
             return effects + self._send_result(task.id, now)
@@ -478,7 +499,7 @@ class NodeCore:
         effect = begun.record.effect
         run.effect = gravest([effect, self._effect(self._entries[begun.task].task)])
         if self._is_stopped and effect == "actuate":
-            return self._tell_to_end(begun.task, _STOPPED, now)
+            return self._tell_to_end(begun.task, STOPPED, now)
         run.note(begun.call, begun.record)
         save = self._save_calls(begun.task, run, is_durable=effect != "read")
         return [save] if effect == "read" else [save, LetCall(begun.task, begun.call)]
@@ -546,6 +567,10 @@ class NodeCore:
         run = self._runs.get(task_id)
         if run is None:
             return [Note(f"{control.action} for task {task_id}, which does not run here: ignored", "info")]
+        request = self._entries[task_id].task.request
+        if control.epoch and self._epochs.is_past(request, control.epoch):
+            return [_refused_past(f"{control.action} for task {task_id}")]
+        self._epochs.note(request, control.epoch)
         if control.action == "cancel":
             return self._cancel(task_id, WireError(ErrorCode.CANCELED, control.reason or "cancelled"), now)
         if self._entries[task_id].task.kind == "call":
@@ -588,16 +613,18 @@ class NodeCore:
             return [_refused_retained(control.action)]
         match control.action:
             case "forget":
-                return self._forget(control.tasks)
+                return self._forget(control)
             case "reload":
                 return [ReloadSkills(), Announce()]
         return [Note(f"{control.action} is not for a node but for one of its tasks: ignored")]
 
-    def _forget(self, task_ids: Sequence[str]) -> list[NodeEffect]:
+    def _forget(self, control: Control) -> list[NodeEffect]:
         attempts: dict[str, int] = {}
-        for task_id in task_ids:
+        for task_id in control.tasks:
             entry = self._entries.get(task_id)
             if entry is None or entry.phase != "ended":
+                continue
+            if control.epoch and self._epochs.is_past(entry.task.request, control.epoch):
                 continue
             attempts[task_id] = entry.task.attempt
             del self._entries[task_id]
@@ -615,8 +642,8 @@ class NodeCore:
         self._is_stopped = is_stopped
         effects: list[NodeEffect] = [SaveStop(is_stopped), HoldOutputs(is_stopped)]
         if is_stopped:
-            for task_id in [i for i in self._runs if self._effect(self._entries[i].task) == "actuate"]:
-                effects += self._cancel(task_id, _STOPPED, now)
+            for task_id in filter(self.acts, list(self._runs)):
+                effects += self._cancel(task_id, STOPPED, now)
         return effects
 
     def _output_ordered(self, device: str, order: OutputSet, is_retained: bool) -> list[NodeEffect]:
@@ -649,6 +676,10 @@ class NodeCore:
 
 def _refused_retained(what: str) -> Note:
     return Note(f"{what} was refused: it came as a retained message, which may be from long ago")
+
+
+def _refused_past(what: str) -> Note:
+    return Note(f"{what} was refused: it comes from a master whose request has passed to another", "info")
 
 
 def _calls(entry: Entry, state: TaskOutcome, effect: ToolEffect) -> tuple[ToolCall, ...]:

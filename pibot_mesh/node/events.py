@@ -42,6 +42,8 @@ class Remembered:
     entries: tuple[Entry, ...] = ()
     forgotten: Mapping[str, int] = field(default_factory=dict)
     is_stopped: bool = False
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    """The highest epoch of each request, that of the latest last."""
 
 
 # --- Events ---

@@ -1,4 +1,4 @@
-"""What a node must remember over a restart, in SQLite: its tasks, what is forgotten, and the emergency stop."""
+"""What a node must remember over a restart, in SQLite: its tasks, what is forgotten, whom it obeys, and the stop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pibot_mesh.node.core import MAX_FORGOTTEN
+from pibot_mesh.node.epochs import MAX_EPOCHS
 from pibot_mesh.node.events import Entry, Forgotten, NodeEffect, Remembered, Save, SaveStop
 from pibot_mesh.protocol.codec import to_dict
 from pibot_mesh.storage import Database
@@ -16,8 +17,16 @@ from pibot_mesh.storage import Database
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS task (id TEXT PRIMARY KEY, entry TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS forgotten (n INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, attempt INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS epoch (n INTEGER PRIMARY KEY, request TEXT UNIQUE NOT NULL, epoch INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS boot (n INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL);
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+_NOTE_EPOCH: Final = """
+REPLACE INTO epoch (request, epoch)
+VALUES (:request, max(:epoch, coalesce((SELECT epoch FROM epoch WHERE request = :request), 0)))
+"""
+MAX_BOOTS: Final = 100
+"""Earlier processes of a node whose ids are kept."""
 
 
 class Journal:
@@ -31,7 +40,16 @@ class Journal:
         entries = self._database.messages(Entry, "SELECT entry FROM task")
         forgotten = dict(self._database.rows("SELECT id, attempt FROM forgotten ORDER BY n"))
         stop = self._database.rows("SELECT value FROM setting WHERE name = 'stop'")
-        return Remembered(tuple(entries), forgotten, is_stopped=stop == [("STOP",)])
+        epochs = dict(self._database.rows("SELECT request, epoch FROM epoch ORDER BY n"))
+        return Remembered(tuple(entries), forgotten, is_stopped=stop == [("STOP",)], epochs=epochs)
+
+    def begin(self, boot: str) -> frozenset[str]:
+        """Write down that the process *boot* begins, synced to disk, and return the ids of those before it."""
+        earlier = frozenset(boot for [boot] in self._database.rows("SELECT id FROM boot"))
+        with self._database.transaction(durable=True) as connection:
+            connection.execute("INSERT INTO boot (id) VALUES (?)", (boot,))
+            connection.execute("DELETE FROM boot WHERE n <= (SELECT max(n) FROM boot) - ?", (MAX_BOOTS,))
+        return earlier
 
     def write(self, effects: Sequence[NodeEffect]) -> None:
         """Store the storable among *effects*, all or none; synced to disk where one of them asks for it."""
@@ -57,10 +75,13 @@ def _write(connection: sqlite3.Connection, effect: Save | Forgotten | SaveStop) 
         case Save(entry):
             text = json.dumps(to_dict(entry), ensure_ascii=False, separators=(",", ":"))
             connection.execute("REPLACE INTO task VALUES (?, ?)", (entry.task.id, text))
+            if entry.task.epoch:
+                connection.execute(_NOTE_EPOCH, {"request": entry.task.request, "epoch": entry.task.epoch})
         case Forgotten(attempts):
             for task, attempt in attempts.items():
                 connection.execute("DELETE FROM task WHERE id = ?", (task,))
                 connection.execute("REPLACE INTO forgotten (id, attempt) VALUES (?, ?)", (task, attempt))
             connection.execute("DELETE FROM forgotten WHERE n <= (SELECT max(n) FROM forgotten) - ?", (MAX_FORGOTTEN,))
+            connection.execute("DELETE FROM epoch WHERE n <= (SELECT max(n) FROM epoch) - ?", (MAX_EPOCHS,))
         case SaveStop(is_stopped):
             connection.execute("REPLACE INTO setting VALUES ('stop', ?)", ("STOP" if is_stopped else "RUN",))

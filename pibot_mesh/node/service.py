@@ -18,13 +18,14 @@ from pibot_mesh.actor import Actor
 from pibot_mesh.agent.skills import SkillLoader
 from pibot_mesh.agent.tools import Tool, ToolRegistry
 from pibot_mesh.config.settings import NodeSettings
-from pibot_mesh.errors import ConfigError, ErrorCode, ProtocolError, StoreError, ToolError
+from pibot_mesh.errors import BrokerError, ConfigError, ErrorCode, ProtocolError, StoreError, ToolError
 from pibot_mesh.hardware.board import Board
 from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, OutputChanged, SensorRead
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.mqtt.link import Link
 from pibot_mesh.node.agent import NodeAgent
-from pibot_mesh.node.core import NodeCore
+from pibot_mesh.node.core import STOPPED, NodeCore
+from pibot_mesh.node.cut_off import settle_all
 from pibot_mesh.node.events import (
     Announce,
     AnswerApproval,
@@ -41,6 +42,7 @@ from pibot_mesh.node.events import (
     OutputOrdered,
     OwnStatusSeen,
     ReloadSkills,
+    Remembered,
     SendEvent,
     SendResult,
     SetOutput,
@@ -50,8 +52,10 @@ from pibot_mesh.node.events import (
     TaskArrived,
     TaskControlled,
     TaskMalformed,
+    ToolEnded,
 )
 from pibot_mesh.node.executor import TaskExecutor
+from pibot_mesh.node.gate import Gate
 from pibot_mesh.node.journal import Journal, needs_sync
 from pibot_mesh.node.skills import NodeSkills
 from pibot_mesh.protocol.codec import decode, encode, to_dict
@@ -65,6 +69,7 @@ from pibot_mesh.protocol.messages import (
     NodeCard,
     NodeEvent,
     OutputValue,
+    State,
     Task,
     ToolSpec,
     WireError,
@@ -81,6 +86,7 @@ from pibot_mesh.skills.shipped import shipped_skills, skill_folders_of
 from pibot_mesh.skills.system import CpuMeter, read_health
 from pibot_mesh.skills.timer_book import Finished
 from pibot_mesh.skills.timers import Timers
+from pibot_mesh.storage import Alone
 
 _log = logging.getLogger(__name__)
 _LATEST_SEQ = 2**53
@@ -100,7 +106,12 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.settings = settings
         self.id = settings.id
         self.boot = uuid.uuid4().hex[:12]
-        self.board = Board(settings.devices, simulate=settings.simulate, on_change=self._changed)
+        self.board = Board(
+            settings.devices,
+            simulate=settings.simulate,
+            on_change=self._changed,
+            levels=settings.state_dir / f"pins-{self.id}",
+        )
         self._cpu = CpuMeter()
         self._timers = Timers(settings.state_dir.expanduser() / f"timers-{self.id}.json", self._timer_finished)
         shipped = shipped_skills(settings, self.board, self._timers, self._cpu)
@@ -122,14 +133,16 @@ class Node(AbstractAsyncContextManager["Node"]):
                 (Kind.OUTPUT_SET, settings.id),
                 (Kind.LLM_CHUNK, settings.id),
                 (Kind.NODE_STATUS, settings.id),
+                (Kind.NODE_CARD, settings.id),
                 (Kind.MASTER_STATUS, ""),
                 (Kind.STOP, ""),
             ],
             presence=Address(Kind.NODE_STATUS, node=settings.id),
             receive=self._receive,
-            connected=lambda: self._post(Connected()),
+            connected=self._connected,
             disconnected=self._disconnected,
         )
+        self._leaving: asyncio.Task[None] | None = None
         self._seq = 0
         self._is_stop_seen = False
         self._health: asyncio.Task[None] | None = None
@@ -139,11 +152,21 @@ class Node(AbstractAsyncContextManager["Node"]):
     # Life
 
     async def __aenter__(self) -> Self:
-        self._journal = Journal(self.settings.state_dir / f"node-{self.id}.sqlite")
+        self._given_way: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        folder = self.settings.state_dir
+        self._alone = Alone(folder / f"node-{self.id}.lock", f"node {self.id}")
         try:
-            self._core = self._new_core()
+            self._journal = Journal(folder / f"node-{self.id}.sqlite")
+        except BaseException:
+            self._alone.close()
+            raise
+        try:
+            remembered = self._journal.read()
+            self._core = self._new_core(remembered)
+            self._gate = self._new_gate(self._journal.begin(self.boot))
         except BaseException:
             self._journal.close()
+            self._alone.close()
             raise
         self._actor: Actor[NodeInput, NodeEffect] = Actor(self._core, store=self._store, perform=self._perform)
         try:
@@ -151,7 +174,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                 self._hold(True)  # before any output has its initial value
             await self.board.start()
             await self._skills.start()
-            effects = self._core.start()  # it looks at the tools of what was cut off
+            effects = self._core.start(settle_all(remembered.entries, self.tools))
             await self._store(effects)
             for effect in effects:
                 self._perform(effect)
@@ -173,29 +196,64 @@ class Node(AbstractAsyncContextManager["Node"]):
     async def _leave(self) -> None:
         """Outputs safe first; then what runs is ended, and said; ``offline`` last. Each, whatever the others do."""
         async with AsyncExitStack() as stack:
+            stack.callback(self._alone.close)
             stack.callback(self._journal.close)
-            stack.push_async_callback(self._link.stop)
+            stack.push_async_callback(self._leave_broker)
             stack.push_async_callback(self._actor.stop)
             stack.push_async_callback(self._agent.stop)
             stack.push_async_callback(self._executor.stop)
             stack.push_async_callback(self._timers.stop)
             stack.push_async_callback(self._skills.stop)
             stack.push_async_callback(self.board.stop)
+            self._gate.close()
             if self._health is not None:
                 self._health.cancel()
+
+    async def _leave_broker(self) -> None:
+        if self._leaving is None:
+            await self._link.stop()
+        else:
+            await self._leaving  # another has the id: it is not offline
 
     async def wait_connected(self, timeout_s: float = 10.0) -> None:
         """Raises BrokerError where the broker cannot be reached within *timeout_s*."""
         await self._link.wait_connected(timeout_s)
 
-    def _new_core(self) -> NodeCore:
+    async def wait_given_way(self) -> None:
+        """Wait for ever, or until another node turns out to have this one's id: then raises BrokerError, in words.
+
+        The node has left the mesh then, without a word, and its outputs are as they were.
+        """
+        raise await asyncio.shield(self._given_way)
+
+    def _new_gate(self, earlier: frozenset[str]) -> Gate:
+        return Gate(
+            self.id,
+            self.boot,
+            earlier,
+            enter=lambda: self._post(Connected()),
+            let_in=self._post,
+            leave=self._link.ack,
+            show=self._announce,
+            give_way=self._give_way,
+        )
+
+    def _give_way(self, why: BrokerError) -> None:
+        if self._given_way.done():
+            return
+        _log.error("%s", why)
+        self._given_way.set_result(why)
+        self._post(Disconnected())
+        self._leaving = asyncio.get_running_loop().create_task(self._link.stop(is_said=False))
+
+    def _new_core(self, remembered: Remembered) -> NodeCore:
         return NodeCore(
             boot=self.boot,
             tools=self.tools,
             capacity=self._capacity,
             jitter=random.Random(),
             has_agent=True,
-            remembered=self._journal.read(),
+            remembered=remembered,
             wall=time.time,
         )
 
@@ -222,9 +280,17 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._agent.received(address.id, decode(LLMChunk, message.payload))
             self._link.ack(message)
             return
+        if address.kind is Kind.NODE_CARD:
+            self._gate.card_seen(decode(NodeCard, message.payload))
+            self._link.ack(message)
+            return
         event = self._read(address, message)
+        if isinstance(event, OwnStatusSeen) and not event.is_online and message.retain and self._link.protocol == "5":
+            self._gate.stood_offline()  # without a delay, the will of whom we threw out says the same
         if isinstance(event, MasterSeen):
             self._agent.master_seen(event.is_online)
+        if self._gate.withholds(event, message):
+            return
         if self._actor.stuck is not None and isinstance(event, TaskArrived):
             self._refuse_unstored(event.task, self._actor.stuck)
             self._link.ack(message)
@@ -262,24 +328,35 @@ class Node(AbstractAsyncContextManager["Node"]):
         is_stopped = self._is_stop_seen = decode_stop(payload)
         if is_stopped and not self._core.is_stopped:
             self._hold(True)  # at once: an emergency stop does not wait for a full or slow disk
+            for task in self._core.acting():
+                self._executor.end(task, STOPPED.message)
         return StopSeen(is_stopped)
+
+    def _connected(self) -> None:
+        self._gate.connected()
 
     def _disconnected(self, reason: str) -> None:
         _log.info("%s: the broker is gone: %s", self.id, reason)
+        self._gate.disconnected()
         self._agent.master_seen(False)
         self._post(Disconnected())
 
     # Out: effects to the world
 
-    async def _store(self, effects: Sequence[NodeEffect]) -> None:
+    async def _store(self, effects: Sequence[NodeEffect]) -> Sequence[NodeEffect]:
         """Write to the journal; where it must reach the disk, in a thread, so that the loop goes on meanwhile."""
         if needs_sync(effects):
             await asyncio.to_thread(self._journal.write, effects)
         else:
             self._journal.write(effects)
+        return effects
 
     def _perform(self, effect: NodeEffect) -> None:
         match effect:
+            case StartTool(task) if self._is_stop_seen and self._core.acts(task.id):
+                self._post(ToolEnded(task.id, State.REJECTED, error=STOPPED))  # it was stored when the stop came
+            case LetCall(task_id) if self._is_stop_seen and self._core.acts(task_id):
+                pass  # it is being ended
             case StartTool(task, by):
                 self._executor.start(task, by)
             case EndTool(task, reason):

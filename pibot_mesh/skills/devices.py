@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
+from pibot_mesh.agent.settled import Settled
 from pibot_mesh.agent.tools import Tool, ToolContext, ToolFunction
 from pibot_mesh.errors import ErrorCode, ToolError
-from pibot_mesh.hardware.board import Board
+from pibot_mesh.hardware.board import Board, reads_as
 from pibot_mesh.hardware.kinds import KINDS
 from pibot_mesh.hardware.outputs import MAX_FOR_S, MIN_FOR_S, value_words
 from pibot_mesh.protocol.codec import JSON
@@ -123,7 +125,43 @@ def _output_set(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
         },
     }
     description = "Turn an output on or off, or set its level. Answers with the state that was read back."
-    return _tool("output_set", description, properties, output_set, required=("device", "value"), effect="actuate")
+    tool = _tool("output_set", description, properties, output_set, required=("device", "value"), effect="actuate")
+    return replace(tool, settle=lambda args: _settle_output(board, by_id[args["device"]], args))
+
+
+def _settle_output(board: Board, spec: DeviceSpec, args: Mapping[str, JSON]) -> Settled | None:
+    """What the pin was at when the node came back, beside what was ordered, and what it is at now.
+
+    An output is absolute: one that was found as ordered, and is so still, is done, whoever it was that set it. One that
+    was ordered for a time is not: with the process its time has gone.
+    """
+    found, now = board.found(spec.id), board.state(spec.id)
+    if found is None:
+        return None
+    ordered = _ordered(args, spec)
+    is_found = reads_as(spec, found, ordered)
+    is_done = is_found and reads_as(spec, now, ordered) and "for_s" not in args
+    data: dict[str, JSON] = {
+        "device": spec.id,
+        "name": spec.name,
+        "value": wire_value(now),
+        "found": wire_value(found),
+    }
+    if is_done:
+        return Settled(Output(_output_text(spec, now), data), is_done=True)
+    as_ordered = "as ordered" if is_found else f"not {value_words(ordered)} as ordered"
+    text = f"after the restart {spec.name} was found {_at(found)}, {as_ordered}"
+    if not reads_as(spec, found, now):
+        text += f", and is {_at(now)} now"
+    return Settled(Output(text, data))
+
+
+def _ordered(args: Mapping[str, JSON], spec: DeviceSpec) -> OutputValue:
+    value = args["value"]
+    if isinstance(value, str):
+        is_on = value == "ON"
+        return (100.0 if is_on else 0.0) if spec.dimmable else is_on
+    return float(value)
 
 
 def _output_get(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
@@ -139,8 +177,12 @@ def _output_get(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
 
 
 def _output_text(spec: DeviceSpec, value: OutputValue) -> str:
-    state = value_words(value)
-    return f"{spec.name} is at {state}" if state.endswith("%") else f"{spec.name} is {state}"
+    return f"{spec.name} is {_at(value)}"
+
+
+def _at(value: OutputValue) -> str:
+    words = value_words(value)
+    return f"at {words}" if words.endswith("%") else words
 
 
 def _input_read(board: Board, specs: Sequence[DeviceSpec]) -> Tool:

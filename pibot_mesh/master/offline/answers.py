@@ -81,7 +81,7 @@ class Answer:
         return [self._failure(step, result)]
 
     def _failure(self, step: Step, result: StepResult) -> str:
-        device, error = self._device(step, {}), self._error(result)
+        device, error = self._device(step, {}), self._error(step, result)
         if step.tool == "output_set":
             response = {
                 State.FAILED: "set_failed",
@@ -101,12 +101,16 @@ class Answer:
         response = "read_skipped" if result.state in (State.SKIPPED, State.CANCELED) else "read_failed"
         return self._say(response, device=device, error=error)
 
-    def _error(self, result: StepResult) -> str:
+    def _error(self, step: Step, result: StepResult) -> str:
         if result is _NO_RESULT or not result.state.is_terminal:
             return self._say("error_no_result")
         if result.state is State.SKIPPED:
             return self._say("error_waited")
         code = result.error.code if result.error else None
+        if code == ErrorCode.INTERRUPTED and "found" in _dict(result.output.data):
+            data = _dict(result.output.data)
+            found = self._state(step, {**data, "value": data["found"]})
+            return self._say("error_found", found=found, now=self._state(step, data))
         if code == ErrorCode.INTERRUPTED:
             return self._say("error_restarted")
         if result.error and result.error.message:
@@ -230,7 +234,7 @@ class Answer:
         data = result.output.data if isinstance(result.output.data, dict) else {}
         if result.state is not State.COMPLETED:
             return self._say(
-                "part", node=step.node or MASTER, facts=self._say("master_failed", error=self._error(result))
+                "part", node=step.node or MASTER, facts=self._say("master_failed", error=self._error(step, result))
             )
         match step.tool:
             case "mesh_status":

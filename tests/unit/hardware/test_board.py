@@ -378,10 +378,13 @@ async def test_the_real_pins_are_lgpios(monkeypatch: pytest.MonkeyPatch, chip_er
     """And a chip that cannot be opened is said."""
     from gpiozero.pins.mock import MockFactory
 
+    class Chip(MockFactory):  # type: ignore[misc]
+        chip = 0
+
     def open_chip() -> object:
         if chip_error is not None:
             raise chip_error
-        return MockFactory()
+        return Chip()
 
     module = types.ModuleType("gpiozero.pins.lgpio")
     module.LGPIOFactory = open_chip  # type: ignore[attr-defined]

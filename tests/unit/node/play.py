@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from pibot_mesh.agent.settled import Settled
 from pibot_mesh.agent.tools import Tool, ToolRegistry
 from pibot_mesh.node.core import NodeCore
 from pibot_mesh.node.events import (
@@ -67,6 +68,7 @@ class Play:
         self.now = 100.0
         self.journal = {entry.task.id: entry for entry in remembered.entries}
         self.forgotten = dict(remembered.forgotten)
+        self.epochs = dict(remembered.epochs)
         self.is_stopped = remembered.is_stopped
         self.tools = registry()
         self.refusals: list[tuple[str, str]] = []
@@ -80,8 +82,8 @@ class Play:
             wall=lambda: 1000.0,
         )
 
-    def start(self) -> list[NodeEffect]:
-        return self._checked(self.core.start())
+    def start(self, settled: Mapping[str, Settled] | None = None) -> list[NodeEffect]:
+        return self._checked(self.core.start(settled or {}))
 
     def online(self) -> Play:
         """Connected, with the master there."""
@@ -111,11 +113,11 @@ class Play:
         self.now = end
         return effects
 
-    def again(self) -> Play:
-        """The node after a crash: all that is left is what was stored."""
-        remembered = Remembered(tuple(self.journal.values()), dict(self.forgotten), self.is_stopped)
+    def again(self, settled: Mapping[str, Settled] | None = None) -> Play:
+        """The node after a crash: all that is left is what was stored. *settled* is what was found of what it did."""
+        remembered = Remembered(tuple(self.journal.values()), dict(self.forgotten), self.is_stopped, dict(self.epochs))
         later = Play(remembered, boot="b2")
-        later.start_effects = later.start()
+        later.start_effects = later.start(settled)
         return later
 
     start_effects: list[NodeEffect]
@@ -126,6 +128,8 @@ class Play:
             match effect:
                 case Save(entry):
                     self.journal[entry.task.id] = entry
+                    if entry.task.epoch:
+                        self.epochs[entry.task.request] = max(entry.task.epoch, self.epochs.get(entry.task.request, 0))
                 case Forgotten(attempts):
                     for name in attempts:
                         del self.journal[name]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pibot_mesh.node.core import MAX_FORGOTTEN
+from pibot_mesh.node.epochs import MAX_EPOCHS
 from pibot_mesh.node.events import Entry, Forgotten, Note, Remembered, Save, SaveStop, SendResult
-from pibot_mesh.node.journal import Journal, needs_sync
+from pibot_mesh.node.journal import MAX_BOOTS, Journal, needs_sync
 from pibot_mesh.protocol.messages import (
     Limits,
     Output,
@@ -123,6 +124,42 @@ def test_what_is_not_for_the_journal_does_not_touch_it(tmp_path: Path) -> None:
     journal.close()
 
     journal.write([Note("x"), SendResult(RESULT)])
+
+
+def test_the_epoch_of_a_request_is_the_highest_and_outlives_its_tasks(tmp_path: Path) -> None:
+    """So that a master that lost it is not obeyed after a restart; of a request without one there is none."""
+    path = tmp_path / "node.sqlite"
+    journal = Journal(path)
+    for name, request, epoch in [("t1", "r1", 2), ("t2", "r1", 1), ("t3", "r2", 4), ("t4", "r3", 0)]:
+        journal.write([Save(Entry(Task(name, request, "call", tool="read", epoch=epoch), "queued"), False)])
+    journal.write([Forgotten({"t1": 1, "t2": 1, "t3": 1, "t4": 1})])
+    journal.close()
+
+    assert Journal(path).read().epochs == {"r1": 2, "r2": 4}
+
+
+def test_the_epochs_are_bounded(tmp_path: Path) -> None:
+    """The one that was written longest ago goes first."""
+    journal = Journal(tmp_path / "node.sqlite")
+    for number in range(MAX_EPOCHS + 1):
+        journal.write([Save(Entry(Task("t1", f"r{number}", "call", tool="read", epoch=1), "queued"), False)])
+    journal.write([Forgotten({"t1": 1})])
+
+    epochs = journal.read().epochs
+    assert (len(epochs), next(iter(epochs))) == (MAX_EPOCHS, "r1")
+
+
+def test_it_knows_the_processes_that_had_it_before(tmp_path: Path) -> None:
+    """The last hundred."""
+    path = tmp_path / "node.sqlite"
+    journal = Journal(path)
+    assert journal.begin("b0") == frozenset()
+    for number in range(1, MAX_BOOTS + 2):
+        assert f"b{number - 1}" in journal.begin(f"b{number}")
+    journal.close()
+
+    earlier = Journal(path).begin("last")
+    assert (len(earlier), "b1" in earlier) == (MAX_BOOTS, False)
 
 
 WRITER = """

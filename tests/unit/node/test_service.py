@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +14,11 @@ import pytest
 from pibot_mesh.actor import Actor
 from pibot_mesh.agent.tools import Tool, ToolContext
 from pibot_mesh.config.settings import BrokerSettings, DeviceSettings, NodeSettings, SkillSettings
-from pibot_mesh.errors import ConfigError, StoreError, ToolError
+from pibot_mesh.errors import ConfigError, ErrorCode, StoreError, ToolError
 from pibot_mesh.hardware.changes import Change
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.node import service
-from pibot_mesh.node.events import Entry, Save, SaveStop, TaskArrived
+from pibot_mesh.node.events import Entry, NodeEffect, Save, SaveStop, TaskArrived
 from pibot_mesh.node.journal import Journal
 from pibot_mesh.node.service import Node
 from pibot_mesh.protocol.codec import JSON, encode
@@ -243,6 +243,48 @@ async def test_a_stop_that_comes_while_a_release_is_stored_holds(
         may_store.set()
 
 
+async def test_the_emergency_stop_does_not_wait_for_a_slow_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tool that acts and runs is ended at once; one whose start was being stored does not begin."""
+    begun: list[str] = []
+    ended: list[str] = []
+    disk = threading.Event()
+    disk.set()
+    write = Journal.write
+
+    def slow(self: Journal, effects: Sequence[NodeEffect]) -> None:
+        disk.wait(5)
+        write(self, effects)
+
+    async def press(_: Mapping[str, JSON], context: ToolContext) -> Output:
+        begun.append(context.task)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(context.task)
+        return Output()
+
+    monkeypatch.setattr(Journal, "write", slow)
+    async with Node(settings(tmp_path), tools=[Tool(ToolSpec("press", effect="actuate"), press)]) as node:
+        node._post(TaskArrived(Task("t1", "r1", "call", tool="press"), False))
+        await until(lambda: begun == ["t1"], "the first runs")
+        disk.clear()
+        node._post(TaskArrived(Task("t2", "r1", "call", tool="press"), False))
+        await until(lambda: node._core.running == 2, "the second is being stored")
+        receive_stop(node, b"STOP")
+        await until(lambda: ended == ["t1"], "the first is ended, whatever the disk does")
+        disk.set()
+        await until(lambda: node._core.running == 0 and not node.backlog, "both have ended")
+        results = {entry.task.id: entry.result for entry in node._journal.read().entries}
+
+    assert begun == ["t1"]
+    assert {task: result and result.error and result.error.code for task, result in results.items()} == {
+        "t1": ErrorCode.STOPPED,
+        "t2": ErrorCode.STOPPED,
+    }
+
+
 async def test_an_order_while_the_stop_holds_is_counted_as_refused(tmp_path: Path) -> None:
     """And after the release nothing comes back by itself."""
     async with Node(settings(tmp_path)) as node:
@@ -270,8 +312,8 @@ async def test_what_a_process_says_to_itself_is_taken_however_much_waits() -> No
         def wake_at(self) -> float | None:
             return None
 
-    async def store(_: object) -> None:
-        pass
+    async def store(effects: Sequence[str]) -> Sequence[str]:
+        return effects
 
     performed: list[str] = []
     actor: Actor[str, str] = Actor(Core(), store=store, perform=performed.append, capacity=1)

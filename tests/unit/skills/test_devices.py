@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 import pytest
 
+from pibot_mesh.agent.settled import Settled
 from pibot_mesh.agent.tools import ToolContext, ToolRegistry
 from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.errors import ErrorCode, ToolError
 from pibot_mesh.hardware.board import Board, default_simulated_devices
 from pibot_mesh.protocol.codec import JSON
-from pibot_mesh.protocol.messages import Cause, Output
-from pibot_mesh.skills.devices import device_tools, seconds_words
+from pibot_mesh.protocol.messages import Cause, Output, OutputValue
+from pibot_mesh.skills.devices import device_tools, seconds_words, wire_value
 
 CONTEXT = ToolContext(task="t1", request="r1")
 
@@ -229,3 +231,69 @@ def test_a_switch_alone_offers_no_percent() -> None:
 def test_a_duration_in_words(seconds: float, words: str) -> None:
     """In the largest unit that says it in a whole number."""
     assert seconds_words(seconds) == words
+
+
+# After a crash in the middle
+
+
+async def settled(levels: Path, was: OutputValue, options: Mapping[str, object], **args: JSON) -> Settled | None:
+    """What `output_set` tells of a call with *args*, for an output that was at *was* when the process was killed."""
+    device = DeviceSettings("out", "light" if isinstance(was, float) else "switch", 17, options=options)
+    dead = Board([device], simulate=True, on_change=lambda _: None, levels=levels)
+    await dead.start()
+    dead.set("out", was, cause=Cause("task"))
+    board = Board([device], simulate=True, on_change=lambda _: None, levels=levels)
+    await board.start()
+    settle = ToolRegistry(device_tools(board))["output_set"].settle
+    assert settle is not None
+    try:
+        return settle({"device": "out", **args})
+    finally:
+        await board.stop()
+
+
+@pytest.mark.parametrize(
+    ("was", "options", "args", "text", "is_done"),
+    [
+        (False, {}, {"value": "OFF"}, "out is off", True),
+        (True, {"initial": True}, {"value": "ON"}, "out is on", True),
+        (40.0, {"initial": 40}, {"value": 40.4}, "out is at 40 %", True),
+        (100.0, {"initial": 100}, {"value": "ON"}, "out is at 100 %", True),
+        (0.0, {}, {"value": "OFF"}, "out is off", True),
+        (True, {}, {"value": "ON"}, "after the restart out was found on, as ordered, and is off now", False),
+        (60.0, {}, {"value": 60}, "after the restart out was found at 60 %, as ordered, and is off now", False),
+        (False, {}, {"value": "ON"}, "after the restart out was found off, not on as ordered", False),
+        (True, {}, {"value": "OFF"}, "after the restart out was found on, not off as ordered, and is off now", False),
+        (
+            False,
+            {"initial": True},
+            {"value": "ON"},
+            "after the restart out was found off, not on as ordered, and is on now",
+            False,
+        ),
+        (
+            True,
+            {"initial": True},
+            {"value": "ON", "for_s": 60},
+            "after the restart out was found on, as ordered",
+            False,
+        ),
+    ],
+)
+async def test_of_a_call_that_was_cut_off_it_tells_what_the_pin_was_at(
+    was: OutputValue, options: Mapping[str, object], args: Mapping[str, JSON], text: str, is_done: bool, tmp_path: Path
+) -> None:
+    """Done is only what was found as ordered and is so still. A time that was ordered with it has gone."""
+    told = await settled(tmp_path / "pins", was, options, **args)
+
+    assert told is not None
+    assert (told.output.text, told.is_done) == (text, is_done)
+    assert told.output.data["found"] == wire_value(was)
+    assert told.output.data["device"] == "out"
+
+
+async def test_of_a_pin_that_says_nothing_it_tells_nothing(board: Board) -> None:
+    """Neither of one that nobody can read."""
+    settle = ToolRegistry(device_tools(board))["output_set"].settle
+    assert settle is not None
+    assert settle({"device": "fan", "value": "OFF"}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -175,6 +176,19 @@ ANSWERS: list[tuple[str, list[StepResult], str]] = [
         "turn on the fan on worker-1",
         [ended("s1", State.UNKNOWN, ErrorCode.INTERRUPTED, "boot changed")],
         "worker-1: it isn't known whether the fan was switched (the node restarted in the middle).",
+    ),
+    (
+        "turn on the fan on worker-1",
+        [
+            replace(
+                ended("s1", State.UNKNOWN, ErrorCode.INTERRUPTED, "boot changed"),
+                output=Output("", {"device": "fan", "value": "OFF", "found": "ON"}),
+            )
+        ],
+        (
+            "worker-1: it isn't known whether the fan was switched "
+            "(the node restarted in the middle, and found that the fan is on; now the fan is off)."
+        ),
     ),
     ("turn on the fan on worker-1", [], "worker-1: it isn't known whether the fan was switched (there is no result)."),
     (
