@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from pibot_mesh.errors import ErrorCode, ProtocolError, StoreError
+from pibot_mesh.logs import Throttle
 from pibot_mesh.master.books import KEEP_UP_S, Books
 from pibot_mesh.master.events import MasterInput, Origin, RequestArrived, RequestControlled, RequestMalformed
 from pibot_mesh.master.store import Known
@@ -66,6 +67,7 @@ class Door:
     def __init__(self, books: Books, house: House) -> None:
         self._books = books
         self._house = house
+        self._not_taken = Throttle()
         self._waiting: asyncio.Queue[tuple[Address, Message]] = asyncio.Queue(WAITING)
 
     def take(self, address: Address, message: Message) -> None:
@@ -152,7 +154,10 @@ class Door:
     def _not_storable(self, request: Request, origin: Origin, why: StoreError) -> None:
         """Refused in words, unless another master may have taken it: then its sender will ask again."""
         if self._is_for_several(origin):
-            _log.warning("request %s was not taken: %s", request.id, why)
+            dropped = self._not_taken.admit()
+            if dropped is not None:
+                more = f" (nor were {dropped} before it)" if dropped else ""
+                _log.warning("request %s was not taken%s: %s", request.id, more, why)
             return
         text = f"nothing can be accepted now: {why}"
         self._house.refuse(request, origin, WireError(ErrorCode.STORAGE, text, retryable=True))

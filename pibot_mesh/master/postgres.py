@@ -332,10 +332,10 @@ def _make_tables(connection: Connection, schema: str) -> None:
 
 
 def _count_values(batch: Storable) -> list[tuple[object, ...]]:
-    """In one order for all masters, so that none waits for another that waits for it."""
-    rows = []
-    for count in batch.counts:
+    """By their keys, one order for all masters: so none waits for another that waits for it."""
+    rows: list[tuple[object, ...]] = []
+    for count in sorted(batch.counts, key=lambda count: (day_of(count.ts), count.node, count.request, count.model)):
         used = count.usage
         names = (day_of(count.ts), count.ts, count.node, count.request, count.model)
         rows.append((*names, used.input, used.cached, used.output, used.reasoning))
-    return sorted(rows)
+    return rows

@@ -288,18 +288,19 @@ def test_of_two_that_take_the_same_new_request_exactly_one_gets_it(masters: Mast
 def test_batches_that_overlap_in_another_order_do_not_wait_for_each_other(masters: Masters) -> None:
     """Neither by their requests nor by what they used."""
     a, b = masters.start("a"), masters.start("b")
-    names = [f"{number:02d}" for number in range(64)]
+    names = [f"{number:03d}" for number in range(300)]
+    both = threading.Barrier(2)
 
-    def take(ledger: PostgresLedger, round_: int, names: list[str]) -> frozenset[str]:
+    def take(ledger: PostgresLedger, names: list[str], round_: int) -> frozenset[str]:
+        both.wait()
         effects: list[MasterEffect] = [Save(record(f"{round_}-{name}")) for name in names]
-        return ledger.write([*effects, *(count(name) for name in names)])
+        return ledger.write(effects if round_ % 2 else [count(name, ts=NOW + n) for n, name in enumerate(names)])
 
     with ThreadPoolExecutor(2) as threads:
         for number in range(20):
-            backwards = threads.submit(take, a, number, names[::-1])
-            lost = take(b, number, names)
-            assert len(backwards.result() | lost) == len(backwards.result()) + len(lost) == len(names)
-    assert {row.calls for row in a.usage("2000-01-01")} == {40}
+            lost = list(threads.map(take, (a, b), (names, names[::-1]), [number] * 2))
+            assert len(lost[0] | lost[1]) == len(lost[0]) + len(lost[1]) == (len(names) if number % 2 else 0)
+    assert {row.calls for row in a.usage("2000-01-01")} == {20}
 
 
 def test_one_of_the_masters_leads(masters: Masters) -> None:
@@ -416,6 +417,33 @@ def test_who_keeps_its_lease_keeps_its_requests(masters: Masters) -> None:
         assert b.keep_up() == []
 
 
+def test_who_was_itself_cut_off_does_not_judge_the_others_by_it(masters: Masters) -> None:
+    """All sessions may have ended at once; each has a lease of time to come back."""
+    lease_s = 3.0
+    a, b = masters.start("a", lease_s=lease_s), masters.start("b", lease_s=lease_s)
+    a.write([Save(record())])
+    until(lambda: masters.server.uptime_s > lease_s, "the server is up for longer than a lease")
+    for ledger in (a, b):
+        ledger.keep_up()
+        vanish(ledger)
+
+    assert b.keep_up() == []
+    a.keep_up()
+    assert b.keep_up() == []
+
+
+def test_who_was_itself_silent_does_not_judge_the_others_by_it(masters: Masters) -> None:
+    """The database may have been frozen."""
+    a, b = masters.start("a", lease_s=1.0), masters.start("b", lease_s=1.0)
+    a.write([Save(record())])
+    until(lambda: masters.server.uptime_s > 1.0, "the server is up for longer than a lease")
+    until(lambda: masters.rows("SELECT FROM master HAVING max(alive_until) < clock_timestamp()"), "all leases lapse")
+
+    assert b.keep_up() == []
+    a.keep_up()
+    assert b.keep_up() == []
+
+
 def test_a_request_can_come_back_with_a_later_epoch(masters: Masters) -> None:
     """What was meant for the first time is refused the second time too, though the owner is the same."""
     a, b = masters.start("a", lease_s=0.3), masters.start("b", lease_s=0.3)
@@ -504,6 +532,7 @@ def test_after_a_restart_of_the_database_all_goes_on(masters: Masters) -> None:
     a, b = masters.start("a"), masters.start("b")
     a.write([Save(record())])
     masters.server.restart()
+    masters.start("c").close()
 
     assert b.keep_up() == []
     assert a.write([Save(replace(record(), state=State.WORKING)), event(seq=1)]) == frozenset()

@@ -29,7 +29,7 @@ FACADES = {"__init__", "__main__"}
 pytestmark = pytest.mark.no_cover
 """Nothing of the package runs here, and reading all of it takes many times as long while coverage is measured."""
 
-HEAVY = {"hassil", "amqtt", "openai", "rich", "prompt_toolkit"}
+HEAVY = {"hassil", "amqtt", "openai", "rich", "prompt_toolkit", "psycopg"}
 """What a node never loads."""
 
 
@@ -157,6 +157,7 @@ def test_a_node_never_loads_what_is_heavy(start: str) -> None:
         ("prompt_toolkit", {"pibot_mesh.cli"}),
         ("gpiozero", {"pibot_mesh.hardware"}),
         ("paho", {"pibot_mesh.mqtt"}),
+        ("psycopg", {"pibot_mesh.master.postgres_session"}),
         ("sqlite3", {"pibot_mesh.storage", "pibot_mesh.node.journal"}),
     ],
 )
@@ -189,6 +190,13 @@ def test_each_library_has_one_home(heavy: str, homes: set[str]) -> None:
         "pibot_mesh.master.planning.plan_tool",
         "pibot_mesh.master.planning.prompts",
         "pibot_mesh.master.pool",
+        "pibot_mesh.master.history",
+        "pibot_mesh.master.postgres_schema",
+        "pibot_mesh.master.storable",
+        "pibot_mesh.mqtt.bridge",
+        "pibot_mesh.mqtt.states",
+        "pibot_mesh.node.epochs",
+        "pibot_mesh.node.namesake",
         "pibot_mesh.master.task_making",
         "pibot_mesh.master.usage",
         "pibot_mesh.agent.chat_json",

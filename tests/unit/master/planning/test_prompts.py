@@ -94,7 +94,7 @@ def test_a_prompt_for_a_hundred_nodes_of_eight_devices_stays_under_24_kb() -> No
     for is_alike in (True, False):
         message = plan_message(Request("r1", "turn off all lamps"), large_mesh(100, alike=is_alike))
         size = len(system.encode()) + len(message.encode())
-        print(f"100 nodes, alike: {is_alike}: {size} bytes, and {schemas} of schemas")  # noqa: T201 - it is measured
+        print(f"100 nodes, alike: {is_alike}: {size} bytes, and {schemas} of schemas")
 
         assert size < 24 * 1024
         assert size + schemas < 26 * 1024
