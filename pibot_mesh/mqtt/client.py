@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from pibot_mesh.config.settings import BrokerSettings
+from pibot_mesh.config.settings import Address, BrokerSettings, address_text
 from pibot_mesh.errors import BrokerError, PayloadTooLarge, PublishRefused, QueueFull
 from pibot_mesh.mqtt.connection import ConnectFailed, Connection, Ending, Listener, Session
 from pibot_mesh.mqtt.model import Message, Subscription, Will
 from pibot_mesh.mqtt.outbox import MAX_MESSAGES, Outbox, Outgoing
-from pibot_mesh.mqtt.reconnect import Backoff, Protocol, ProtocolChoice
+from pibot_mesh.mqtt.reconnect import AddressChoice, Backoff, Protocol, ProtocolChoice
+from pibot_mesh.mqtt.states import States
 from pibot_mesh.protocol.codec import MAX_PAYLOAD
 
 __all__ = ["Message", "MqttClient", "Subscription", "Will"]
@@ -22,6 +23,8 @@ __all__ = ["Message", "MqttClient", "Subscription", "Will"]
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 5.0
+"""Seconds for each step of a connection. NATS needs up to four while it elects a leader, and carries out a CONNECT that
+was given up before it answered: that would evict our next connection."""
 FLUSH_S: Final = 1.0
 DISCONNECT_S: Final = 0.5
 REFUSED_PAUSE_S: Final = 1.0
@@ -29,6 +32,8 @@ BRIEF_S: Final = 5.0
 BRIEF_IN_A_ROW: Final = 5
 """So many connections accepted and lost within `BRIEF_S` seconds, without a failed attempt between them, are no chance:
 another client has our id. Mosquitto 2.0.11 evicts the one for the other without giving this reason."""
+BRIEF_PAUSE_S: Final = 1.0
+"""Seconds to stay away, at least, after two of them: who has our id must find the time to see that we are there."""
 CONTESTED_PAUSE_S: Final = 5.0
 """Seconds to stay away then, at least: two clients must not evict each other without pause."""
 
@@ -39,6 +44,8 @@ class MqttClient:
     - It connects for ever, with back-off, and subscribes anew each time. *on_connect* runs once the broker has answered
       CONNECT and SUBSCRIBE; what it publishes goes out before what waited, and messages arrive only after it.
       *on_disconnect* gets the reason, once for each *on_connect*, except after `stop`.
+    - Where the settings name several servers, it stays with the one that works. When that fails it tries the next ones
+      at once, and pauses only after all have failed.
     - It speaks MQTT 5, with a session that outlives the connection by *session_expiry_s* (0: none), and 3.1.1 with a
       clean session where the broker does not know 5.
     - QoS 1 messages that are not retained are kept (at most 1,000 and 4 MiB) until the broker has acknowledged them,
@@ -76,8 +83,11 @@ class MqttClient:
         self._subscriptions = tuple(subscriptions)
         self._listener = Listener(self._arrived, self._answered)
         self._backoff = Backoff(rng or random.Random())
-        self._choice = ProtocolChoice()
+        self._address = AddressChoice(settings.addresses)
+        self._choices = {address: ProtocolChoice() for address in settings.addresses}
+        self._problems: dict[Address, str] = {}
         self._outbox = Outbox(max_messages=max_queued)
+        self._states = States()
         self._connection: Connection | None = None
         self._number = 0
         self._brief_in_a_row = 0
@@ -95,7 +105,15 @@ class MqttClient:
 
     def __repr__(self) -> str:
         state = f"MQTT {self.protocol}" if self.is_connected else "not connected"
-        return f"<MqttClient {self._session.client_id!r} at {self._settings}, {state}>"
+        return f"<MqttClient {self._session.client_id!r} at {self._place}, {state}>"
+
+    @property
+    def _choice(self) -> ProtocolChoice:
+        return self._choices[self._address.current]
+
+    @property
+    def _place(self) -> str:
+        return address_text(*self._address.current)
 
     @property
     def is_connected(self) -> bool:
@@ -128,7 +146,7 @@ class MqttClient:
             async with asyncio.timeout(timeout_s):
                 await self._connected.wait()
         except TimeoutError:
-            problem = self.last_problem or f"broker at {self._settings}: no answer"
+            problem = self.last_problem or f"broker at {self._place}: no answer"
             raise BrokerError(f"no connection within {timeout_s:g} s; {problem}") from None
 
     def publish(
@@ -176,6 +194,7 @@ class MqttClient:
         if qos == 0:
             self._publish_now(message)
         elif self.is_connected or (message.keep and not self._is_stopping):
+            self._states.said(message)
             self._lost(self._outbox.add(message))
             self._send_waiting()
         else:
@@ -193,42 +212,49 @@ class MqttClient:
         while True:
             self._number += 1
             self.protocol = self._choice.next(self._now())
-            pause_s = 0.0
+            pause_s: float | None = 0.0
             try:
                 pause_s = await self._live()
             except ConnectFailed as error:
                 pause_s = self._note_failure(error)
             except Exception:
-                logger.exception("the client of the broker at %s failed; connecting again", self._settings)
+                logger.exception("the client of the broker at %s failed; connecting again", self._place)
+                self._address.failed()
             finally:
                 self._is_ready = False
                 self._connected.clear()
                 if self._connection is not None:
                     self._connection.drop()
                 self._outbox.connection_lost()
+                self._states.clear()
                 self._early.clear()
-            await asyncio.sleep(self._backoff.next_delay_s(at_least_s=pause_s))
+            if pause_s is not None:
+                await asyncio.sleep(self._backoff.next_delay_s(at_least_s=pause_s))
 
     async def _live(self) -> float:
         """One connection, from its beginning to its end. Returns how many seconds to pause at least."""
         self._connection = connection = Connection(
-            self._settings, self._session, self._listener, protocol=self.protocol, number=self._number
+            self._settings,
+            self._address.current,
+            self._session,
+            self._listener,
+            protocol=self.protocol,
+            number=self._number,
         )
         await connection.open(CONNECT_TIMEOUT_S)
         self._choice.accepted(self._now())
         began = self._now()
         for topic_filter, reason in await connection.subscribe(self._subscriptions, CONNECT_TIMEOUT_S):
-            self._report(
-                BrokerError(f"broker at {self._settings}: refused to subscribe us to {topic_filter}: {reason}")
-            )
+            self._report(BrokerError(f"broker at {self._place}: refused to subscribe us to {topic_filter}: {reason}"))
         if connection.is_alive:
             self._become_ready()
         ending = await connection.ended
         return self._note_ending(ending, lived_s=self._now() - began)
 
     def _become_ready(self) -> None:
-        logger.info("connected to the broker at %s (MQTT %s)", self._settings, self.protocol)
+        logger.info("connected to the broker at %s (MQTT %s)", self._place, self.protocol)
         self.last_problem = ""
+        self._problems.clear()
         self._backoff.reset()
         self._outbox.hold_backlog()
         self._is_ready = True
@@ -241,25 +267,34 @@ class MqttClient:
             self._deliver(message)
         self._connected.set()
 
-    def _note_failure(self, error: ConnectFailed) -> float:
+    def _note_failure(self, error: ConnectFailed) -> float | None:
+        """Returns how many seconds to pause at least, or None where there is something else to try at once."""
         self._brief_in_a_row = 0
-        text = str(error)
-        level = logging.DEBUG if text == self.last_problem else logging.WARNING
-        if error.cause == "version":
+        self.last_problem = text = str(error)
+        level = logging.DEBUG if text == self._problems.get(self._address.current) else logging.WARNING
+        self._problems[self._address.current] = text
+        if error.cause == "version" and self.protocol == "5":
+            logger.info("%s; trying 3.1.1", text)
             self._choice.refused(self._now())
-            level = logging.INFO
-        elif error.cause == "closed":
-            self._choice.closed_early()
+            return None
         logger.log(level, "%s; trying again", text)
-        self.last_problem = text
+        if error.cause == "closed":
+            self._choice.closed_early()
+        if not self._address.failed():
+            return None
         return REFUSED_PAUSE_S if error.cause == "refused" else 0.0
 
     def _note_ending(self, ending: Ending, *, lived_s: float) -> float:
         was_ready, self._is_ready = self._is_ready, False
         self._connected.clear()
-        self._brief_in_a_row = self._brief_in_a_row + 1 if lived_s < BRIEF_S else 0
+        if was_ready:
+            self._brief_in_a_row = self._brief_in_a_row + 1 if lived_s < BRIEF_S else 0
         is_contested = ending.is_taken_over or self._brief_in_a_row >= BRIEF_IN_A_ROW
-        self.last_problem = f"broker at {self._settings}: {ending.reason}"
+        self.last_problem = f"broker at {self._place}: {ending.reason}"
+        if was_ready:
+            self._address.ended()
+        else:
+            self._address.failed()
         if is_contested:
             self.last_problem += f": another program seems to use our client id {self._session.client_id!r}"
         if self._is_stopping:
@@ -268,7 +303,7 @@ class MqttClient:
         if was_ready and self._on_disconnect is not None:
             self._call(self._on_disconnect, ending.reason)
         if not is_contested:
-            return 0.0
+            return BRIEF_PAUSE_S if self._brief_in_a_row >= 2 else 0.0
         self._report(BrokerError(f"{self.last_problem}; give each an id of its own"))
         return CONTESTED_PAUSE_S
 
@@ -307,13 +342,17 @@ class MqttClient:
                 self._outbox.put_back(message)
                 return
             self._outbox.sent(mid, message)
+            self._states.sent(message, self._now())
 
     def _answered(self, mid: int, refusal: str | None) -> None:
         message = self._outbox.acknowledged(mid)
-        if message is not None:
-            if refusal is not None:
-                self._report(PublishRefused(message.topic, refusal))
-            elif message.on_ack is not None:
+        if message is not None and refusal is not None:
+            self._report(PublishRefused(message.topic, refusal))
+        elif message is not None:
+            again = self._states.acknowledged(message, self._now())
+            if again is not None:
+                self._lost(self._outbox.add(again))
+            if message.on_ack is not None:
                 self._call(message.on_ack)
         self._send_waiting()
 
@@ -335,7 +374,7 @@ class MqttClient:
             if not message.droppable:
                 self._report(
                     QueueFull(
-                        f"broker at {self._settings}: {len(self._outbox)} messages wait for it; "
+                        f"broker at {self._place}: {len(self._outbox)} messages wait for it; "
                         f"the one to {message.topic} is lost"
                     )
                 )

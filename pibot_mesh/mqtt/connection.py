@@ -21,9 +21,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from pibot_mesh.config.settings import BrokerSettings
+from pibot_mesh.config.settings import Address, BrokerSettings, address_text
 from pibot_mesh.errors import BrokerError
-from pibot_mesh.mqtt.dial import in_thread, in_words, send_at_once, tls_context
+from pibot_mesh.mqtt.dial import in_thread, in_words, keep_queued, send_at_once, tls_context
 from pibot_mesh.mqtt.model import Message, Subscription, Will
 from pibot_mesh.mqtt.outbox import MAX_BYTES, MAX_MESSAGES, Outgoing
 from pibot_mesh.mqtt.properties import connect_properties, publish_properties, will_properties
@@ -82,13 +82,21 @@ class Listener:
 
 
 class Connection:
-    """One connection. Call `open`, then `subscribe`; it has ended when `ended` is done."""
+    """One connection to the broker at *address*. Call `open`, then `subscribe`; it has ended when `ended` is done."""
 
     def __init__(
-        self, settings: BrokerSettings, session: Session, listener: Listener, *, protocol: Protocol, number: int
+        self,
+        settings: BrokerSettings,
+        address: Address,
+        session: Session,
+        listener: Listener,
+        *,
+        protocol: Protocol,
+        number: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
+        self._address = address
         self._listener = listener
         self._number = number
         self.protocol = protocol
@@ -139,7 +147,9 @@ class Connection:
         if self.protocol == "5":
             self._paho.subscribe([(one.filter, SubscribeOptions(qos=one.qos)) for one in subscriptions])
         else:
-            self._paho.subscribe([(one.filter, one.qos) for one in subscriptions])
+            # A clean session keeps nothing: QoS 1 would cost a hand-shake a message and, on NATS, a replicated queue
+            # a filter (0.4 s each, and deaf while its leader is gone), and save no message that QoS 0 loses.
+            self._paho.subscribe([(one.filter, 0) for one in subscriptions])
         await asyncio.wait((self._suback, self.ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if self.ended.done():
             return []
@@ -230,7 +240,7 @@ class Connection:
         client.on_message = self._on_message
         client.on_socket_open = send_at_once
         client.on_socket_close = self._on_socket_close
-        client.on_socket_register_write = _keep_queued
+        client.on_socket_register_write = keep_queued
         self._session = session
         return client
 
@@ -239,7 +249,7 @@ class Connection:
         if self._settings.tls is not None:
             self._paho.tls_set_context(tls_context(self._settings.tls))
         self._paho.connect_timeout = timeout_s
-        host, port, keepalive_s = self._settings.host, self._settings.port, self._settings.keepalive_s
+        (host, port), keepalive_s = self._address, self._settings.keepalive_s
         if self.protocol == "5":
             properties = connect_properties(self._session.expiry_s)
             is_clean = self._session.expiry_s == 0
@@ -297,7 +307,7 @@ class Connection:
         try:
             step()
         except Exception:
-            logger.exception("the connection to the broker at %s broke", self._settings)
+            logger.exception("the connection to the broker at %s broke", address_text(*self._address))
             self._end(Ending("an error while reading or writing"))
             self.drop()
 
@@ -392,8 +402,4 @@ class Connection:
     def _failed(
         self, reason: str, *, cause: Literal["version", "closed", "refused", "unreachable"] = "unreachable"
     ) -> ConnectFailed:
-        return ConnectFailed(f"broker at {self._settings}: {reason}", cause=cause)
-
-
-def _keep_queued(_client: paho.Client, _data: object, _sock: paho.SocketLike) -> None:
-    """Nothing is written before the loop has taken over; being registered keeps paho from writing by itself."""
+        return ConnectFailed(f"broker at {address_text(*self._address)}: {reason}", cause=cause)

@@ -19,6 +19,10 @@ def send_at_once(_client: paho.Client, _data: object, sock: paho.SocketLike) -> 
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def keep_queued(_client: paho.Client, _data: object, _sock: paho.SocketLike) -> None:
+    """Nothing is written before the loop has taken over; being registered keeps paho from writing by itself."""
+
+
 def tls_context(tls: Tls) -> ssl.SSLContext:
     """Trust and our own certificate. Raises OSError for files that are missing or no certificates."""
     context = ssl.create_default_context(cafile=tls.ca_file)

@@ -10,6 +10,7 @@ from pibot_mesh.config.settings import BrokerSettings
 from pibot_mesh.errors import MeshError, ProtocolError
 from pibot_mesh.logs import Rejections, Throttle
 from pibot_mesh.mqtt.client import Message, MqttClient, Subscription, Will
+from pibot_mesh.mqtt.reconnect import Protocol
 from pibot_mesh.protocol.messages import encode_presence
 from pibot_mesh.protocol.topics import DELIVERY, Address, Kind, Topics
 
@@ -66,6 +67,11 @@ class Link:
         """Whether the connection stands, with its subscriptions."""
         return self._client.is_connected
 
+    @property
+    def protocol(self) -> Protocol:
+        """The version of MQTT of the connection."""
+        return self._client.protocol
+
     async def start(self) -> None:
         """Begin to connect, and keep at it for ever."""
         await self._client.start()
@@ -74,9 +80,9 @@ class Link:
         """Raises BrokerError, in one line, where there is no connection within *timeout_s*."""
         await self._client.wait_connected(timeout_s)
 
-    async def stop(self) -> None:
-        """Say ``offline`` (a clean disconnect fires no will), and leave."""
-        if self._presence is not None and self.is_connected:
+    async def stop(self, *, is_said: bool = True) -> None:
+        """Say ``offline`` (a clean disconnect fires no will), unless not *is_said*, and leave."""
+        if is_said and self._presence is not None and self.is_connected:
             self.send_presence(False)
         await self._client.stop()
 

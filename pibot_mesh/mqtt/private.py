@@ -86,7 +86,7 @@ class PrivateMosquitto:
         if self.port == 0:
             self.port = next_free_port(self.host, 0)
         require_free_port(self.host, self.port)
-        version = await _version(program)
+        version = await mosquitto_version(program)
         self._folder = tempfile.TemporaryDirectory(prefix="pibot-mosquitto-", ignore_cleanup_errors=True)
         config = Path(self._folder.name) / "mosquitto.conf"
         config.write_text(mosquitto_config(self.host, self.port, version, self._state_dir), encoding="utf-8")
@@ -176,7 +176,7 @@ def _complaints(log: Path) -> str:
     return "; ".join(line for line in lines if "error" in line.lower()) or "no reason given"
 
 
-async def _version(program: str) -> tuple[int, int]:
+async def mosquitto_version(program: str) -> tuple[int, int]:
     """Major and minor version, from the first line of ``mosquitto -h``; 1.4 where it cannot be told."""
     process = await asyncio.create_subprocess_exec(
         program, "-h", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

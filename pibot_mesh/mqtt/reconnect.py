@@ -1,9 +1,12 @@
-"""When to try again, and with which version of MQTT. Pure: no clocks; randomness is handed in."""
+"""When to try again, where, and with which version of MQTT. Pure: no clocks; randomness is handed in."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
+
+from pibot_mesh.config.settings import Address
 
 Protocol: TypeAlias = Literal["5", "3.1.1"]
 
@@ -32,6 +35,37 @@ class Backoff:
     def reset(self) -> None:
         """A connection stands: the next delay is the shortest again."""
         self._attempts = 0
+
+
+class AddressChoice:
+    """Which server to connect to: the one that worked last, and once that fails or ends, the one after it.
+
+    A round is over when all have failed, one after the other, since a connection stood.
+    """
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self._addresses = tuple(dict.fromkeys(addresses))
+        self._index = 0
+        self._failures = 0
+
+    @property
+    def current(self) -> Address:
+        """The server to try."""
+        return self._addresses[self._index]
+
+    def ended(self) -> None:
+        """The connection that stood has ended: a new round begins with the next server."""
+        self._failures = 0
+        self._go_on()
+
+    def failed(self) -> bool:
+        """No connection came about: on to the next server. Returns whether a round is over, and a pause is due."""
+        self._failures += 1
+        self._go_on()
+        return self._failures % len(self._addresses) == 0
+
+    def _go_on(self) -> None:
+        self._index = (self._index + 1) % len(self._addresses)
 
 
 class ProtocolChoice:

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from pibot_mesh.errors import PublishRefused
+from pibot_mesh.mqtt.bridge import Bridge, bridge_config
 from pibot_mesh.mqtt.client import Message, MqttClient, Subscription
-from tests.brokers import Mosquitto, free_port, needs_mosquitto_passwd, until
+from tests.brokers import HOST, Mosquitto, free_port, needs_mosquitto_passwd, until
 
 pytestmark = needs_mosquitto_passwd
 
 FOLDER = Path(__file__).parents[2] / "mosquitto"
-USERS = ("master", "worker-1", "worker-2", "worker-3", "homeassistant", "person", "monitor")
+USERS = ("master", "master-2", "worker-1", "worker-2", "worker-3", "homeassistant", "person", "monitor")
 MASTER_WRITES = (
     "pibot/master/status",
     "pibot/master/info",
@@ -61,6 +62,7 @@ NODE_READS = (
     "pibot/node/{}/out/fan/set",
     "pibot/node/{}/llm/c1/chunk",
     "pibot/node/{}/status",
+    "pibot/node/{}/card",
     "pibot/stop",
     "pibot/master/status",
 )
@@ -91,6 +93,7 @@ MAY_WRITE = {
     | {f"pibot/node/{name}/out/fan/set" for name in ("worker-2", "monitor", "person")},
     "monitor": set(),
 }
+MAY_WRITE["master-2"] = MAY_WRITE["master"]
 MASTER_READS = (
     "pibot/request",
     "pibot/request/r1/control",
@@ -101,26 +104,39 @@ MASTER_READS = (
 )
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    """The shipped files with a port, paths and passwords of the test's own, and a user who may do everything."""
-    folder = tmp_path_factory.mktemp("mosquitto")
-    passwords, acl, port = folder / "passwords", folder / "acl", free_port()
+SEEN_OUTSIDE = {
+    topic
+    for topic in (*MASTER_WRITES, *(topic for node in USERS for topic in of(node, NODE_WRITES)))
+    if not topic.endswith(("/log", "/task", "/control", "/chunk", "/config", "reply/me", "/llm/c1/request"))
+    and "/task/" not in topic
+}
+
+
+def shipped(folder: Path, port: int) -> str:
+    """The shipped configuration with *port*, paths and passwords of the test's own, and a user who may do all."""
+    passwords, acl = folder / "passwords", folder / "acl"
     passwords.touch(mode=0o600)
     for user in (*USERS, "admin"):
         subprocess.run(["mosquitto_passwd", "-b", str(passwords), user, f"secret of {user}"], check=True)
     acl.write_text((FOLDER / "acl").read_text() + "\nuser admin\ntopic readwrite #\n")
     acl.chmod(0o600)
     config = (FOLDER / "mosquitto.conf").read_text()
-    for shipped, here in (
+    for line, here in (
         ("listener 1883\n", f"listener {port} 127.0.0.1\n"),
         ("/etc/mosquitto/pibot/passwords", str(passwords)),
         ("/etc/mosquitto/pibot/acl", str(acl)),
         ("/var/lib/mosquitto/", f"{folder}/"),
     ):
-        assert config.count(shipped) == 1
-        config = config.replace(shipped, here)
-    with Mosquitto(config=config, port=port) as broker:
+        assert config.count(line) == 1
+        config = config.replace(line, here)
+    return config
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    """A Mosquitto with the shipped files."""
+    port = free_port()
+    with Mosquitto(config=shipped(tmp_path_factory.mktemp("mosquitto"), port), port=port) as broker:
         yield broker
 
 
@@ -225,9 +241,10 @@ async def test_a_node_reads_what_is_meant_for_it(broker: Mosquitto) -> None:
     assert await reads(broker, "worker-1", "#") == set(of("worker-1", NODE_READS))
 
 
-async def test_the_master_reads_requests_and_what_nodes_say(broker: Mosquitto) -> None:
-    """And not, for example, its own log or the tasks that it sends."""
-    received = await reads(broker, "master", "#")
+@pytest.mark.parametrize("master", ["master", "master-2"])
+async def test_a_master_reads_requests_and_what_nodes_say(broker: Mosquitto, master: str) -> None:
+    """And not, for example, its own log or the tasks that it sends. A second master may do what the first one may."""
+    received = await reads(broker, master, "#")
 
     assert received >= set(MASTER_READS)
     assert not {topic for topic in received if topic.endswith(("/task", "/control", "/chunk", "/set", "/log"))} - {
@@ -251,6 +268,45 @@ async def test_home_assistant_reads_the_mesh_and_its_own_topics(broker: Mosquitt
 
     assert {"homeassistant/device/pibot/worker-1/config", "homeassistant/status"} <= received
     assert {topic for topic in EVERY_TOPIC if topic.startswith("pibot/node/worker-1/")} <= received
+
+
+async def test_two_masters_are_there_at_once(broker: Mosquitto) -> None:
+    """Each under a name of its own, whatever client id they ask for."""
+    async with (
+        connected(broker, "master", "pibot/request") as first,
+        connected(broker, "master-2", "pibot/request") as second,
+    ):
+        async with connected(broker, "person") as person:
+            await person.publish_all(["pibot/request"], b"x")
+            await until(lambda: first.received and second.received, "the request at both")
+
+        assert first.client.is_connected
+        assert second.client.is_connected
+
+
+async def test_a_bridge_needs_no_user_in_the_house_and_heeds_no_rules(tmp_path: Path) -> None:
+    """Beside the shipped configuration, the lines of the bridge alone decide what passes."""
+    port, outside = free_port(), list[str]()
+    with Mosquitto() as far:
+        made = bridge_config(Bridge("home", ((HOST, far.port),), "pibot", "home", is_asked=True), (2, 0))
+        with Mosquitto(config=shipped(tmp_path, port) + made, port=port) as near:
+            visitor = MqttClient(
+                far.settings,
+                client_id="visitor",
+                on_message=lambda message: outside.append(message.topic),
+                subscriptions=[Subscription("#", qos=0)],
+            )
+            await visitor.start()
+            async with connected(near, "admin", "pibot/request") as admin:
+                await until(lambda: "home/pibot/bridge" in outside, "the bridge", timeout_s=20)
+                visitor.publish("home/pibot/request", b"from outside", qos=1)
+                await until(lambda: admin.received, "the request")
+                await admin.publish_all(EVERY_TOPIC, b"x")
+                await admin.publish_all(["pibot/reply"], b"end")
+                await until(lambda: outside.count("home/pibot/reply") == 2, "the end marker")
+            await visitor.stop()
+
+    assert set(outside) == {f"home/{topic}" for topic in SEEN_OUTSIDE} | {"home/pibot/bridge", "home/pibot/request"}
 
 
 async def test_a_client_id_cannot_be_borrowed(broker: Mosquitto) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from pibot_mesh.config.settings import BrokerSettings, Tls
 from pibot_mesh.errors import BrokerError
+from pibot_mesh.mqtt import states
 from tests.brokers import HOST, Mosquitto, Recorder, free_port, needs_mosquitto, needs_openssl, until
 
 CONNACK_5 = bytes((0x20, 0x03, 0x00, 0x00, 0x00))
@@ -64,6 +65,21 @@ async def test_a_broker_that_refuses_mqtt_5_in_the_old_words_gets_3_1_1() -> Non
 
     async with broker_that(answers) as settings, Recorder(settings, "a") as recorder:
         assert recorder.client.protocol == "3.1.1"
+
+
+async def test_on_3_1_1_everything_is_subscribed_at_qos_0() -> None:
+    """A clean session keeps nothing, so that the hand-shake of each message would save none."""
+    packets: list[bytes] = []
+
+    async def answers(version: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CONNACK_3 if version == 4 else REFUSED_VERSION_3)
+        _, body = await read_packet(reader)
+        packets.append(body)
+        writer.write(bytes((0x90, 0x04)) + body[:2] + bytes((0, 0)))
+        await reader.read()
+
+    async with broker_that(answers) as settings, Recorder(settings, "a", "x", "y"):
+        assert packets[0][2:] == b"\0\1x\0\0\1y\0"
 
 
 async def test_a_broker_that_hangs_up_on_mqtt_5_twice_gets_3_1_1() -> None:
@@ -124,6 +140,36 @@ async def test_garbage_ends_a_connection_and_not_the_client(garbage: bytes) -> N
 
     async with broker_that(answers) as settings, Recorder(settings, "a"):
         await until(lambda: len(attempts) >= 2, "the second attempt")
+
+
+async def test_a_state_is_said_again_where_the_broker_took_long_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it answers in time; what it was told meanwhile is not overwritten by what was true before."""
+    monkeypatch.setattr(states, "LATE_S", 0.1)
+    arrived: list[bytes] = []
+
+    async def answers(version: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CONNACK_5)
+        while True:
+            first, body = await read_packet(reader)
+            if first & 0xF0 == PUBLISH:
+                arrived.append(body[-1:])
+                if len(arrived) == 1:
+                    await asyncio.sleep(0.2)
+                writer.write(bytes((0x40, 0x02)) + body[3:5])
+
+    async with broker_that(answers) as settings, Recorder(settings, "a") as recorder:
+        recorder.client.publish("s", b"1", qos=1, retain=True)
+        await until(lambda: len(arrived) == 2, "the same state again")
+        recorder.client.publish("s", b"2", qos=1, retain=True)
+        await until(lambda: len(arrived) == 3, "the next state")
+        arrived.clear()
+        recorder.client.publish("s", b"3", qos=1, retain=True)
+        recorder.client.publish("s", b"4", qos=1, retain=True)
+        await until(lambda: len(arrived) == 3, "the newest state again")
+        recorder.client.publish("t", b"5", qos=1)
+        await until(lambda: b"5" in arrived, "the end marker")
+
+        assert arrived == [b"3", b"4", b"4", b"5"]
 
 
 async def test_the_brokers_receive_maximum_is_kept() -> None:

@@ -1,10 +1,10 @@
-"""Delays between attempts, and the choice of the MQTT version."""
+"""Delays between attempts, the choice of the server, and that of the MQTT version."""
 
 from __future__ import annotations
 
 import random
 
-from pibot_mesh.mqtt.reconnect import RETRY_MQTT_5_S, Backoff, ProtocolChoice
+from pibot_mesh.mqtt.reconnect import RETRY_MQTT_5_S, AddressChoice, Backoff, ProtocolChoice
 
 
 def test_delays_grow_from_milliseconds_to_half_a_minute() -> None:
@@ -39,6 +39,38 @@ def test_a_longer_pause_can_be_asked_for() -> None:
     backoff = Backoff(random.Random(1))
 
     assert all(5 <= backoff.next_delay_s(at_least_s=5) <= 7.5 for _ in range(5))
+
+
+def test_the_next_server_is_tried_at_once_and_a_pause_follows_a_round() -> None:
+    """However many there are, each has its turn before anybody waits."""
+    choice = AddressChoice([("a", 1), ("b", 1), ("c", 1)])
+    tried, pauses = [], []
+    for _ in range(6):
+        tried.append(choice.current[0])
+        pauses.append(choice.failed())
+
+    assert tried == ["a", "b", "c", "a", "b", "c"]
+    assert pauses == [False, False, True, False, False, True]
+
+
+def test_a_connection_that_ended_begins_a_round_with_the_next_server() -> None:
+    """The one that was lost is the last to be tried again."""
+    choice = AddressChoice([("a", 1), ("b", 1), ("c", 1)])
+    choice.failed()
+    assert choice.current == ("b", 1)
+    choice.ended()
+
+    assert [(choice.current[0], choice.failed()) for _ in range(3)] == [("c", False), ("a", False), ("b", True)]
+
+
+def test_a_single_broker_is_a_round_of_its_own() -> None:
+    """A pause follows each failure; a server that is named twice is one."""
+    choice = AddressChoice([("a", 1), ("a", 1)])
+
+    assert choice.failed()
+    assert choice.current == ("a", 1)
+    choice.ended()
+    assert choice.current == ("a", 1)
 
 
 def test_a_broker_that_refuses_mqtt_5_is_asked_for_it_again_after_an_hour() -> None:
