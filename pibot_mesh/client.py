@@ -176,7 +176,7 @@ class Client(AbstractAsyncContextManager["Client"]):
         tries = 0
         while True:
             self._link.send(Kind.REQUEST, payload, expiry_s=expiry_s, keep=False)
-            delay = _HEARD_WITHIN_S if tries == 0 else resend_delay(min(tries - 1, _LAST_TRY), self._jitter)
+            delay = _HEARD_WITHIN_S if tries == 0 else resend_delay(min(tries, _LAST_TRY), self._jitter)
             tries += 1
             try:
                 async with asyncio.timeout(delay):

@@ -144,6 +144,9 @@ class Alone:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+", encoding="ascii")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()}\n")
+            self._file.flush()
         except BlockingIOError:
             self._file.seek(0)
             process = self._file.read().strip()
@@ -153,10 +156,7 @@ class Alone:
                 "folder of its own"
             ) from None
         except OSError as error:
-            raise StoreError(f"{path}: cannot be opened: {error.strerror}") from error
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
         """Let another have it."""

@@ -101,9 +101,14 @@ class Mosquitto:
         self._config.write_text(config.replace(old, new), encoding="utf-8")
 
     def freeze(self) -> None:
-        """SIGSTOP: it keeps its connections and does nothing, until it is killed or restarted."""
+        """SIGSTOP: it keeps its connections and does nothing, until it is thawed, killed or restarted."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on where it was frozen."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL: as if the power went."""
@@ -111,6 +116,16 @@ class Mosquitto:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The id of its process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def forget(self) -> None:
+        """Remove what it keeps on disk, while it does not run."""
+        (self.folder / "mosquitto.db").unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Kill it and start it again on the same port."""

@@ -23,8 +23,7 @@ from pibot_mesh.master.events import (
     TakenOver,
     request_of,
 )
-from pibot_mesh.master.store import Known, Store
-from pibot_mesh.protocol.topics import DELTAS
+from pibot_mesh.master.store import Known, Store, is_kept
 
 _log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -151,6 +150,6 @@ def _is_stored(effect: MasterEffect) -> bool:
     match effect:
         case Save() | CountUsage():
             return True
-        case SendEvent(event):
-            return event.type not in DELTAS
+        case SendEvent():
+            return is_kept(effect)
     return False

@@ -62,6 +62,7 @@ from pibot_mesh.master.events import (
 from pibot_mesh.master.open_request import Delegate, Grant, OpenRequest, Question, tokens_of, within
 from pibot_mesh.master.plans import check_plan, describe, holds, needs, references, task_id
 from pibot_mesh.master.pool import MASTER, Pool
+from pibot_mesh.master.refusals import Refusals
 from pibot_mesh.master.task_making import TaskMaking
 from pibot_mesh.protocol.codec import ID_PATTERN, JSON, to_dict
 from pibot_mesh.protocol.fit import cut_middle, fit_event, fit_reply, fit_result
@@ -112,7 +113,7 @@ _REMEMBERED_TASKS: Final = 1_000
 """Tasks that have ended, of which something may still be heard."""
 COPY_WITHIN_S: Final = 120.0
 """How long a broker may bring a plain text again: sessions live for 60 s, and packet ids are used anew some day."""
-REPLY_AGAIN_S: Final = 30.0
+REPLY_AGAIN_S: Final = 10.0
 """A reply that the broker has not acknowledged for so long is published again (promise 1)."""
 REFUSE_AFTER_S: Final = 0.5
 """Where there are other masters, how long one that cannot take a request leaves it to them."""
@@ -182,6 +183,7 @@ class MasterCore:
         self._closed: OrderedDict[str, Record] = OrderedDict()
         self._unsent: dict[str, Record] = {}
         self._refused: dict[str, tuple[Record, WireError]] = {}
+        self._refusals = Refusals()
         self._tasks: dict[str, str] = {}
         self._calls: dict[str, str] = {}
         self._ended_tasks: OrderedDict[str, str] = OrderedDict()
@@ -413,6 +415,9 @@ class MasterCore:
         if known is not None:
             self._unrefuse(request.id)
             return self._known_again(known)
+        refused = self._refusals.of(request.id, now)
+        if refused is not None:
+            return [SendReply(refused, event.origin, request.reply_to, is_final=False)]
         record = Record(
             request, event.origin, State.SUBMITTED, accepted_ts=self._wall(), epoch=1 if self._is_shared else 0
         )
@@ -421,6 +426,7 @@ class MasterCore:
             return self._leave_to_others(record, problem, now)
         if problem is not None:
             reply = self._reply(record, State.REJECTED, problem.message, problem)
+            self._refusals.note(reply, now)
             return [SendReply(reply, event.origin, request.reply_to, is_final=False)]
         self._unrefuse(request.id)
         self._open[request.id] = opened = self._opened(record, now)
@@ -504,7 +510,8 @@ class MasterCore:
             return [SendReply(record.reply, record.origin, record.request.reply_to, is_final=is_final)]
         if request_id not in self._open:
             return []  # it is open at another master, who answers
-        return [self._event(self._open[request_id], "request_accepted", text=record.request.text)]
+        again = self._event(self._open[request_id], "request_accepted", text=record.request.text)
+        return [replace(again, is_kept=False)]
 
     def _request_malformed(self, request_id: str | None, error: WireError) -> list[MasterEffect]:
         if request_id is None or self.knows(request_id):

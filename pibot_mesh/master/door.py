@@ -49,6 +49,9 @@ class House(Protocol):
     def refuse(self, request: Request, origin: Origin, error: WireError) -> None:
         """Say that nothing will come of *request*."""
 
+    def was_refused(self, request_id: str) -> bool:
+        """Whether the request was refused a moment ago: a copy of it is refused as well."""
+
     def dismiss(self, message: Message) -> None:
         """Nothing more comes of *message*."""
 
@@ -132,7 +135,7 @@ class Door:
             known = None if is_held else find(request.id)
         except StoreError as error:
             why = error
-        if known is None and why is not None:
+        if known is None and (why is not None or self._house.was_refused(request.id)):
             self._not_storable(request, origin, why)
             self._house.dismiss(message)
             return
@@ -151,7 +154,7 @@ class Door:
         else:
             self._house.dismiss(message)
 
-    def _not_storable(self, request: Request, origin: Origin, why: StoreError) -> None:
+    def _not_storable(self, request: Request, origin: Origin, why: StoreError | None) -> None:
         """Refused in words, unless another master may have taken it: then its sender will ask again."""
         if self._is_for_several(origin):
             dropped = self._not_taken.admit()

@@ -347,9 +347,10 @@ class RunHere:
 
 @dataclass(frozen=True, slots=True)
 class SendEvent:
-    """Publish *event* of a request."""
+    """Publish *event* of a request. *is_kept*: the ledger keeps it, unless it is a piece of an answer."""
 
     event: Event
+    is_kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,10 @@ from typing import Any, Final
 from pibot_mesh.config.settings import HistorySettings
 from pibot_mesh.master.conversation import exchanges
 from pibot_mesh.master.events import CountUsage, Exchange, MasterEffect, Record, Save, SendEvent
-from pibot_mesh.master.store import Known, Story
+from pibot_mesh.master.store import Known, Story, is_kept
 from pibot_mesh.master.usage import UsageRow
 from pibot_mesh.protocol.codec import to_dict
 from pibot_mesh.protocol.messages import Event, Usage
-from pibot_mesh.protocol.topics import DELTAS
 from pibot_mesh.storage import Connection, Database
 
 _SCHEMA: Final = """
@@ -93,6 +92,9 @@ _SPARE_BYTES: Final = 8 << 20
 _SMALL_BYTES: Final = 32 << 20
 """A file of an earlier version up to this size is written anew once, so that it can shrink."""
 _PAGES_AT_ONCE: Final = 256
+
+_PAUSE_S: Final = 0.001
+"""Between two steps of removing, so that who writes gets its turn: a lock is nobody's in particular."""
 
 
 class Ledger:
@@ -209,6 +211,7 @@ class Ledger:
             if not ids:
                 return removed
             removed += len(ids)
+            time.sleep(_PAUSE_S)
 
     def _give_back(self) -> None:
         is_shrinking = True
@@ -242,7 +245,7 @@ def usage_rows(rows: Iterable[tuple[Any, ...]]) -> list[UsageRow]:
 
 
 def _lasting(effects: Iterable[MasterEffect]) -> Iterable[Event]:
-    return (effect.event for effect in effects if isinstance(effect, SendEvent) and effect.event.type not in DELTAS)
+    return (effect.event for effect in effects if isinstance(effect, SendEvent) and is_kept(effect))
 
 
 def _json(message: Record | Event) -> str:

@@ -70,6 +70,7 @@ from pibot_mesh.master.planning.cards import mesh_text
 from pibot_mesh.master.planning.soul import load_soul, workspace_of
 from pibot_mesh.master.planning.task_planner import AutoPlanner, TaskPlanner
 from pibot_mesh.master.pool import MASTER, Pool
+from pibot_mesh.master.refusals import Refusals
 from pibot_mesh.master.store import Store
 from pibot_mesh.master.tools import mesh_tools
 from pibot_mesh.mqtt.client import Message
@@ -153,6 +154,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             disconnected=self._disconnected,
         )
         self._background: set[asyncio.Task[None]] = set()
+        self._refusals = Refusals()
         self._askers: dict[str, tuple[asyncio.Future[Reply], Callable[[Event], None] | None]] = {}
         self._log_handler = LogTopic(self._link)
         self._is_running = False
@@ -451,8 +453,15 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     def refuse(self, request: Request, origin: Origin, error: WireError) -> None:
         """Reply to *request* that nothing will come of it."""
-        reply = Reply(request.id, State.REJECTED, error.message, error=error)
+        reply = self._refusals.of(request.id, time.monotonic())
+        if reply is None:
+            reply = Reply(request.id, State.REJECTED, error.message, error=error)
+            self._refusals.note(reply, time.monotonic())
         self._send_reply(SendReply(reply, origin, None, False))
+
+    def was_refused(self, request_id: str) -> bool:
+        """Whether the request was refused a moment ago, because it could not be stored: then it is not taken now."""
+        return self._refusals.of(request_id, time.monotonic()) is not None
 
     def dismiss(self, message: Message) -> None:
         """Acknowledge *message*: nothing more comes of it."""
@@ -554,7 +563,10 @@ class Master(AbstractAsyncContextManager["Master"]):
             correlation = base64.b64decode(origin.correlation) if origin.correlation else None
             self._link.publish(origin.topic, text if origin.is_plain else payload, correlation=correlation, keep=False)
         delivered = (lambda: self._post(ReplyDelivered(reply.id))) if effect.is_final else None
-        self._link.send(Kind.REQUEST_REPLY, payload, id=reply.id, keep=False, delivered=delivered)
+        is_owed = effect.is_final  # a refusal makes room for tasks and replies: who asks again gets it again
+        self._link.send(
+            Kind.REQUEST_REPLY, payload, id=reply.id, keep=False, delivered=delivered, droppable=not is_owed
+        )
         future, _ = self._askers.get(reply.id, (None, None))
         if future is not None and not future.done():
             future.set_result(reply)

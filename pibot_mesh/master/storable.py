@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pibot_mesh.master.events import CountUsage, MasterEffect, Record, Save, SendEvent
+from pibot_mesh.master.store import is_kept
 from pibot_mesh.protocol.codec import to_dict
 from pibot_mesh.protocol.messages import Event
-from pibot_mesh.protocol.topics import DELTAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Storable:
         effects = tuple(effects)
         return cls(
             {effect.record.request.id: effect.record for effect in effects if isinstance(effect, Save)},
-            tuple(e.event for e in effects if isinstance(e, SendEvent) and e.event.type not in DELTAS),
+            tuple(e.event for e in effects if isinstance(e, SendEvent) and is_kept(e)),
             tuple(effect for effect in effects if isinstance(effect, CountUsage)),
         )
 

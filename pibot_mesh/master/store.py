@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pibot_mesh.config.settings import HistorySettings
-from pibot_mesh.master.events import Exchange, MasterEffect, Record
+from pibot_mesh.master.events import Exchange, MasterEffect, Record, SendEvent
 from pibot_mesh.master.usage import UsageRow
 from pibot_mesh.protocol.messages import Event
+from pibot_mesh.protocol.topics import DELTAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class Story:
 
     record: Record
     events: tuple[Event, ...] = ()
+
+
+def is_kept(effect: SendEvent) -> bool:
+    """Whether the ledger keeps the event: not a piece of an answer, nor what was said before."""
+    return effect.is_kept and effect.event.type not in DELTAS
 
 
 class Store(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,6 +37,8 @@ IN_FLIGHT: Final = 50
 IN_FLIGHT_3: Final = 20
 """The same on MQTT 3.1.1, where a broker cannot ask."""
 TICK_S: Final = 1.0
+STALE_AFTER: Final = 1.5
+"""Times the keepalive: so long a broker waits for a sign of life."""
 TAKEN_OVER: Final = 0x8E
 WRONG_VERSION: Final = 0x84
 NOT_LET_IN: Final = (0x86, 0x87)
@@ -109,6 +112,7 @@ class Connection:
         self._unwritten: dict[int, int] = {}
         self._unwritten_bytes = 0
         self._tick: asyncio.TimerHandle | None = None
+        self._ticked_at = math.inf
         self._is_write_planned = False
         self._paho = self._new_paho(session)
 
@@ -266,6 +270,7 @@ class Connection:
         self._loop.add_reader(sock.fileno(), self._read)
         self._plan_write()
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
+        self._ticked_at = self._loop.time()
 
     def _plan_write(self) -> None:
         if not self._is_write_planned:
@@ -284,6 +289,11 @@ class Connection:
             self._loop.remove_writer(sock.fileno())
 
     def _read(self) -> None:
+        if self._loop.time() - self._ticked_at > STALE_AFTER * self._settings.keepalive_s:
+            # The broker has given us up meanwhile, and what lies in the socket may be from long ago.
+            self._end(Ending("this process stood still for longer than the broker waits"))
+            self.drop()
+            return
         self._guard(self._paho.loop_read)
         # TLS decrypts whole records: what it holds already, the loop's selector cannot see.
         while (
@@ -297,6 +307,7 @@ class Connection:
     def _on_tick(self) -> None:
         """paho's own time: keepalive pings, and the end of a connection on which they are not answered."""
         self._guard(self._paho.loop_misc)
+        self._ticked_at = self._loop.time()
         if not self.ended.done():
             self._tick = self._loop.call_later(TICK_S, self._on_tick)
 

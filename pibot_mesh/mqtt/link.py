@@ -103,11 +103,13 @@ class Link:
         keep: bool = True,
         delivered: Callable[[], None] | None = None,
         is_delta: bool = False,
+        droppable: bool = False,
     ) -> None:
         """Publish on a topic of ours, as the protocol's table says. Never blocks.
 
         *keep*: over a lost connection too; what its sender sends again itself needs no second memory here. *is_delta*:
-        a piece that nobody will miss goes without a hand-shake, and not over a lost connection.
+        a piece that nobody will miss goes without a hand-shake, and not over a lost connection. *droppable*: it makes
+        room where too much waits.
         """
         self.publish(
             self.topics.topic(kind, node=node, id=id, device=device),
@@ -116,7 +118,7 @@ class Link:
             retain=DELIVERY[kind].retain,
             expiry_s=expiry_s,
             keep=keep and not is_delta,
-            droppable=kind in _DROPPABLE,
+            droppable=droppable or kind in _DROPPABLE,
             delivered=delivered,
         )
 

@@ -16,7 +16,8 @@ from pibot_mesh.node.service import Node
 from pibot_mesh.protocol.messages import Cause
 from pibot_mesh.protocol.topics import Address, Kind, Topics
 from tests.brokers import Mosquitto, Recorder, needs_mosquitto, until
-from tests.faults.test_kill import Party
+from tests.faults.mesh import Party
+from tests.faults.party import Ailment
 
 OUTPUTS = ("fan", "lamp")
 SHOWN = {
@@ -53,7 +54,7 @@ async def test_a_node_that_is_killed_and_starts_at_once_ends_as_online(pause_s: 
             Master(MasterSettings(root, broker.settings, tmp_path)) as master,
             Recorder(broker.settings, "watcher", f"{root}/node/n1/status", f"{root}/node/n1/card") as watcher,
         ):
-            party = Party("n1", broker, tmp_path / "n1", root)
+            party = Party("n1", broker.port, tmp_path / "n1", root, Ailment())
             try:
                 for number in range(1, 6):
 

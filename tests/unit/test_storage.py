@@ -217,5 +217,5 @@ def test_a_file_that_one_process_has_is_refused_to_another_in_words(tmp_path: Pa
 def test_a_file_for_one_process_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     """With its name."""
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"file/n1.lock: cannot be opened: "):
+    with pytest.raises(StoreError, match=r"file/n1.lock: cannot be written: "):
         Alone(tmp_path / "file" / "n1.lock", "node n1")

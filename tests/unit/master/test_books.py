@@ -127,6 +127,10 @@ class House:
         self.refused: list[tuple[Request, WireError]] = []
         self.dismissed: list[Message] = []
         self.rejected: list[ProtocolError] = []
+        self.was_told_no: set[str] = set()
+
+    def was_refused(self, request_id: str) -> bool:
+        return request_id in self.was_told_no
 
     def knows(self, request_id: str) -> bool:
         return request_id in self.held
@@ -435,6 +439,17 @@ async def test_what_cannot_be_stored_is_refused_in_words_where_there_is_no_other
     desk.bring(b'{"id": "r1", "text": "do it"}')
 
     assert [request.id for request, _ in desk.house.refused] == ["r1"]
+
+
+async def test_a_copy_of_what_could_not_be_stored_is_refused_as_well() -> None:
+    """Also when it could be stored now: its sender was told no."""
+    desk = Desk(is_shared=False)
+    desk.house.was_told_no = {"r1"}
+    desk.bring(b'{"id": "r1", "text": "do it"}')
+    desk.bring(b'{"id": "r2", "text": "do it"}')
+
+    assert [request.id for request, _ in desk.house.refused] == ["r1"]
+    assert len(desk.house.admitted) == 1
 
 
 async def test_the_door_takes_no_more_than_it_can_hold(

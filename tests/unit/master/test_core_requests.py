@@ -68,14 +68,14 @@ def test_an_accepted_request_ends_in_exactly_one_reply() -> None:
 
 
 def test_a_reply_that_the_broker_does_not_take_is_said_again() -> None:
-    """It may have had too much to take, or refused it: the same reply comes every 30 s until it is acknowledged."""
+    """It may have had too much to take, or refused it: the same reply comes every 10 s until it is acknowledged."""
     play = Play()
     play.connect("n1")
     play.ask(plan(step()))
     [reply] = replies(play.result())
 
-    assert replies(play.wait(29)) == []
-    assert replies(play.wait(61)) == [reply] * 3
+    assert replies(play.wait(9)) == []
+    assert replies(play.wait(21)) == [reply] * 3
 
     play.hear(ReplyDelivered("r1"))
     assert replies(play.wait(300)) == []
@@ -288,11 +288,11 @@ def test_a_request_for_a_node_that_was_never_there_is_refused_in_words() -> None
 
     assert replies(play.ask(node="attic"))[0].text == "no node named 'attic' is known (online: none)"
     play.connect("n1", "n2")
-    [reply] = replies(play.ask(node="attic"))
+    [reply] = replies(play.ask(name="r2", node="attic"))
     assert reply.text == "no node named 'attic' is known (online: n1, n2)"
     assert reply.error is not None
     assert reply.error.code == ErrorCode.OFFLINE
-    assert only(play.ask(node="n1"), MakePlan) != []
+    assert only(play.ask(name="r3", node="n1"), MakePlan) != []
 
 
 def test_a_malformed_request_is_answered_where_its_id_can_be_read() -> None:
@@ -614,3 +614,40 @@ def test_a_master_gives_no_times_where_nobody_asked_for_the_wall_clock() -> None
 
     assert isinstance(reply, Reply)
     assert reply.ts == 0.0
+
+
+def test_a_copy_of_a_request_that_was_refused_is_refused_with_the_same_words() -> None:
+    """Whatever became free in between: its sender was told no, and may have asked anew under another id."""
+    play = Play(open_requests=1)
+    play.connect("n1")
+    play.ask(plan(step()), "r0")
+    [first] = replies(play.ask())
+    play.result("r0-s1")
+
+    again = play.ask()
+    assert replies(again) == [first]
+    assert said(again) == []
+    assert [effect.is_final for effect in only(again, SendReply)] == [False]
+
+
+def test_a_refusal_does_not_hold_for_ever() -> None:
+    """After two minutes no copy is on its way any more."""
+    play = Play(open_requests=1)
+    play.connect("n1")
+    play.ask(plan(step()), "r0")
+    play.ask()
+    play.result("r0-s1")
+    play.wait(121)
+
+    assert [effect.request.id for effect in only(play.ask(), MakePlan)] == ["r1"]
+
+
+def test_a_copy_of_an_open_request_is_told_that_it_is_accepted_and_its_history_is_not() -> None:
+    """The ledger keeps that once."""
+    play = Play()
+    play.connect("n1")
+    [once] = only(play.ask(), SendEvent)
+    [again] = only(play.ask(), SendEvent)
+
+    assert (once.event.type, once.is_kept) == ("request_accepted", True)
+    assert (again.event.type, again.is_kept) == ("request_accepted", False)
