@@ -22,6 +22,9 @@ from pibot_mesh.mqtt.private import find_mosquitto, next_free_port
 
 HOST = "127.0.0.1"
 DEADLINE_S = 10.0
+_FIRST_PORT = 12_000
+_PORTS = 5_000
+_last_port = 0
 
 needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 needs_mosquitto_passwd = pytest.mark.skipif(
@@ -31,8 +34,16 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    return next_free_port(HOST, 0)
+    """A TCP port of the loopback interface that nobody listens on, another one each time.
+
+    Below those that Linux gives to outgoing connections, and of this worker alone: it stays free until it is used.
+    """
+    global _last_port  # noqa: PLW0603 - a counter of this process
+    first = _FIRST_PORT + _PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    if not first <= _last_port < first + _PORTS - 1:
+        _last_port = random.randrange(first, first + _PORTS // 2)
+    _last_port = next_free_port(HOST, _last_port + 1)
+    return _last_port
 
 
 async def until(condition: Callable[[], object], what: str, *, timeout_s: float = DEADLINE_S) -> None:
