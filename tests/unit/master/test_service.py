@@ -187,7 +187,6 @@ async def test_a_warning_from_another_thread_or_in_odd_letters_breaks_nothing(
     threads: list[int] = []
     monkeypatch.setattr(Link, "is_connected", property(lambda _: True))
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    monkeypatch.setattr(logging.getLogger("pibot_mesh"), "propagate", False)  # pytest cannot show such letters
     send = Link.send
 
     def note(self: Link, kind: Kind, payload: bytes, **options: object) -> None:
