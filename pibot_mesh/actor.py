@@ -121,6 +121,7 @@ class Actor(Generic[E, F]):
         effects += _guarded(self._core.tick, time.monotonic())
         stored = await self._stored(effects)
         if stored is None:
+            self._waiting.clear()  # the core is ahead of what is stored: nothing that comes after may be said
             return
         for effect in stored:
             _guarded(self._perform, effect)

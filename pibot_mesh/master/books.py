@@ -13,6 +13,7 @@ from pibot_mesh.errors import StoreError
 from pibot_mesh.master.events import (
     AskLedger,
     CountUsage,
+    Exchange,
     Lost,
     MasterEffect,
     MasterInput,
@@ -32,6 +33,8 @@ T = TypeVar("T")
 KEEP_UP_S: Final = 1.0
 """How often a master that shares its ledger says that it lives."""
 PRUNE_S: Final = 3600.0
+CLOCK_STEP_S: Final = 60.0
+"""By so much a clock is not put right in an hour without having been set."""
 
 
 class Books:
@@ -46,6 +49,7 @@ class Books:
         self._post = post
         self._writing = asyncio.Lock()
         self._reading = asyncio.Lock()
+        self._is_closing = False
         self._works: set[asyncio.Task[Any]] = set()
 
     @property
@@ -65,6 +69,10 @@ class Books:
     async def look_up(self, request_ids: Collection[str]) -> dict[str, Known]:
         """Those of the requests that are known. Does not wait for what is being written. Raises StoreError."""
         return await self._seen_through(self._in_turn(self._reading, self._find_each, request_ids))
+
+    async def conversation(self, session: str) -> list[Exchange]:
+        """What was said before in *session*. Raises StoreError."""
+        return await self._seen_through(self._in_turn(self._reading, self._store.conversation, session))
 
     async def write(self, effects: Sequence[MasterEffect]) -> Sequence[MasterEffect]:
         """Store what is to be stored, and return what may be performed. Raises StoreError.
@@ -111,19 +119,25 @@ class Books:
                 self._post(TakenOver(tuple(records)), False)
 
     async def prune(self) -> None:
-        """For ever: remove old stories, every hour."""
+        """For ever: remove old stories, every hour; not in the first one, nor after the clock was set.
+
+        What is stamped with a time of before that may have ended a moment ago: a Pi has no clock until NTP answers.
+        """
+        clock = _set_at()
         while True:
-            if self._store.is_leader:
+            await asyncio.sleep(PRUNE_S)
+            was_set_at, clock = clock, _set_at()
+            if self._store.is_leader and abs(clock - was_set_at) < CLOCK_STEP_S:
                 try:
                     count = await self._seen_through(asyncio.to_thread(self._store.prune, self._history, time.time()))
                 except StoreError as error:
                     _log.warning("old requests stay in the ledger for now: %s", error)
                 else:
                     _log.log(logging.INFO if count else logging.DEBUG, "%d old requests were removed", count)
-            await asyncio.sleep(PRUNE_S)
 
     async def close(self) -> None:
         """Close the ledger, once nothing works on it any more."""
+        self._is_closing = True
         await asyncio.gather(*self._works, return_exceptions=True)
         self._store.close()
 
@@ -139,11 +153,18 @@ class Books:
 
     async def _in_turn(self, turn: asyncio.Lock, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with turn:
+            if self._is_closing:
+                raise StoreError("the ledger is being closed")
             return await asyncio.to_thread(call, *args, **kwargs)
 
     def _find_each(self, request_ids: Collection[str]) -> dict[str, Known]:
         found = ((request_id, self._store.find(request_id)) for request_id in request_ids)
         return {request_id: known for request_id, known in found if known is not None}
+
+
+def _set_at() -> float:
+    """The wall clock's time when the monotonic one began: the same until it is set."""
+    return time.time() - time.monotonic()
 
 
 def _is_stored(effect: MasterEffect) -> bool:

@@ -115,6 +115,8 @@ COPY_WITHIN_S: Final = 120.0
 """How long a broker may bring a plain text again: sessions live for 60 s, and packet ids are used anew some day."""
 REPLY_AGAIN_S: Final = 10.0
 """A reply that the broker has not acknowledged for so long is published again (promise 1)."""
+EARLY_S: Final = 15.0
+"""How long a cancel of a request that is not held here is kept for the case that it is taken over."""
 REFUSE_AFTER_S: Final = 0.5
 """Where there are other masters, how long one that cannot take a request leaves it to them."""
 KEPT_REPLIES: Final = 1_000
@@ -184,6 +186,7 @@ class MasterCore:
         self._unsent: dict[str, Record] = {}
         self._refused: dict[str, tuple[Record, WireError]] = {}
         self._refusals = Refusals()
+        self._early: OrderedDict[str, tuple[Control, float]] = OrderedDict()
         self._tasks: dict[str, str] = {}
         self._calls: dict[str, str] = {}
         self._ended_tasks: OrderedDict[str, str] = OrderedDict()
@@ -270,12 +273,20 @@ class MasterCore:
                 continue
             effects += self._go_on(self._open[record.request.id], now)
             self._resumed.append(record.request.id)
+            effects += self._cancel_early(record.request.id, now)
             for step in record.steps:
                 if step.task in self._tasks and step.node != MASTER and self.pool[step.node or ""].is_usable:
                     effects += self._resume_task(step.task or "", now)
         if ("settle", "") not in self._timers:
             effects += self._settled(now)
         return [*effects, Note(f"{len(records)} requests of a master that fell silent go on here")]
+
+    def _cancel_early(self, request_id: str, now: float) -> list[MasterEffect]:
+        """Somebody may have cancelled it while nobody held it."""
+        control, at = self._early.pop(request_id, (None, 0.0))
+        if control is None or request_id not in self._open or now - at > EARLY_S:
+            return []
+        return self._cancel(self._open[request_id], control, now)
 
     def _drop(self, request_id: str) -> list[MasterEffect]:
         """The request is another master's: nothing of it is done here any more, and nothing said."""
@@ -415,6 +426,8 @@ class MasterCore:
         if known is not None:
             self._unrefuse(request.id)
             return self._known_again(known)
+        if self._delivered_as(event, now) is not None:
+            return []  # it was taken, and is another master's now, or long over
         refused = self._refusals.of(request.id, now)
         if refused is not None:
             return [SendReply(refused, event.origin, request.reply_to, is_final=False)]
@@ -462,9 +475,14 @@ class MasterCore:
         """The record of a request that came before: by its id, or, for plain text, as a copy of one delivery."""
         known = self._record(event.request.id) or event.known
         if known is None and event.is_copy:
-            request_id, accepted_at = self._deliveries.get((event.origin, event.request.text), ("", 0.0))
-            return self._record(request_id) if now - accepted_at <= COPY_WITHIN_S else None
+            request_id = self._delivered_as(event, now)
+            return None if request_id is None else self._record(request_id)
         return known
+
+    def _delivered_as(self, event: RequestArrived, now: float) -> str | None:
+        """The id of the request that came before as the very delivery that *event* is a copy of."""
+        request_id, accepted_at = self._deliveries.get((event.origin, event.request.text), (None, 0.0))
+        return request_id if event.is_copy and now - accepted_at <= COPY_WITHIN_S else None
 
     def _record(self, request_id: str) -> Record | None:
         if request_id in self._open:
@@ -526,6 +544,8 @@ class MasterCore:
         if is_retained:
             return [_refused_retained(f"{control.action} for request {request_id}")]
         opened = self._open.get(request_id)
+        if opened is None and self._is_shared and control.action == "cancel":
+            self._note_early(request_id, control, now)
         if opened is None:
             return [Note(f"{control.action} for request {request_id}, which is not open: ignored", "info")]
         match control.action:
@@ -536,6 +556,13 @@ class MasterCore:
             case "approve" | "deny":
                 return self._answer_question(opened, control, now)
         return [self._control_refused(opened, control, "it is not for a request")]
+
+    def _note_early(self, request_id: str, control: Control, now: float) -> None:
+        """The request may be that of a master that has fallen silent, and pass to this one in a moment."""
+        self._early[request_id] = (control, now)
+        self._early.move_to_end(request_id)
+        while len(self._early) > KEPT_REPLIES or now - next(iter(self._early.values()))[1] > EARLY_S:
+            self._early.popitem(last=False)
 
     def _control_refused(self, opened: OpenRequest, control: Control, reason: str) -> MasterEffect:
         call: dict[str, JSON] = {} if control.call is None else {"call": control.call}

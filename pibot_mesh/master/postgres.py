@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pibot_mesh.master.postgres_schema import LEADER, TABLES, VERSION, locks_of,
 from pibot_mesh.master.postgres_session import Connection, Session
 from pibot_mesh.master.storable import Storable, as_text
 from pibot_mesh.master.store import Known
+
+_log = logging.getLogger(__name__)
 
 LEASE_S: Final = 5.0
 """Seconds for which a master that has said that it lives is believed."""
@@ -58,7 +61,7 @@ UPDATE request SET owner = %(boot)s, epoch = epoch + 1 WHERE id IN (
     END
     ORDER BY owner <> %(boot)s, ts LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
-RETURNING record, epoch
+RETURNING record, epoch, id
 """
 _FIND: Final = "SELECT record, epoch, owner FROM request WHERE id = %s"
 _NOTE_WRITE: Final = "UPDATE master SET written = %(number)s WHERE boot = %(boot)s"
@@ -240,8 +243,19 @@ class PostgresLedger(PostgresReader):
         rows = connection.execute(_TAKE_OVER, values).fetchall()
         if rows:
             connection.execute("SET LOCAL synchronous_commit TO DEFAULT")
-        records = self._read(rows)
+        records = self._readable(rows, connection)
         self._untold = [record.request.id for record in records]
+        return records
+
+    def _readable(self, rows: Sequence[tuple[Any, ...]], connection: Connection) -> list[Record]:
+        """The records of *rows*. One of a later version is nobody's again: a master of that version takes it."""
+        records: list[Record] = []
+        for text, epoch, name in rows:
+            try:
+                records += self._read([(text, epoch)])
+            except StoreError as error:
+                _log.error("request %s is left to another master: %s", name, error)
+                connection.execute("UPDATE request SET owner = '' WHERE id = %s", [name])
         return records
 
     def _write(self, batch: Storable, connection: Connection) -> frozenset[str]:

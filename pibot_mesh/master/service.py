@@ -9,8 +9,9 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -95,6 +96,7 @@ from pibot_mesh.protocol.messages import (
 )
 from pibot_mesh.protocol.topics import DELTAS, Address, Kind, Topics
 from pibot_mesh.skills.system import CpuMeter, system_tools
+from pibot_mesh.storage import Alone
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M")
@@ -195,13 +197,19 @@ class Master(AbstractAsyncContextManager["Master"]):
     # Life
 
     async def __aenter__(self) -> Self:
-        self._ledger = self._open_ledger()
+        self._alone = ExitStack()
+        try:
+            self._ledger = self._open_ledger()
+        except BaseException:
+            self._alone.close()
+            raise
         self._books = Books(self._ledger, self.settings.history, self._post_from_books)
         self._door = Door(self._books, self)
         try:
             self._core = self._new_core()
         except BaseException:
             self._ledger.close()
+            self._alone.close()
             raise
         self._gateway = self._new_gateway()
         self._actor: Actor[MasterInput, MasterEffect] = Actor(
@@ -235,6 +243,7 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._is_running = False
         async with AsyncExitStack() as stack:
             stack.callback(self._leave_askers)
+            stack.callback(self._alone.close)
             stack.push_async_callback(self._books.close)
             stack.callback(self._planner.close)
             stack.push_async_callback(self._link.stop)
@@ -254,10 +263,16 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     def _open_ledger(self) -> Store:
         if self.settings.ledger is None:
-            return Ledger(self.settings.state_dir / "master.sqlite")
+            return self._own_ledger(self.settings.state_dir)
         from pibot_mesh.master.postgres import PostgresLedger
 
         return PostgresLedger(self.settings.ledger, root=self.settings.root, boot=self.boot)
+
+    def _own_ledger(self, folder: Path) -> Ledger:
+        """Of one master at a time: two would answer the same requests."""
+        alone = Alone(folder / "master.lock", "the master")
+        self._alone.callback(alone.close)
+        return Ledger(folder / "master.sqlite")
 
     def _new_core(self) -> MasterCore:
         settings = self.settings
@@ -519,7 +534,8 @@ class Master(AbstractAsyncContextManager["Master"]):
         try:
             situation = self._situation()
             if request.session is not None:
-                situation = replace(situation, conversation=self._ledger.conversation(request.session))
+                conversation = await self._books.conversation(request.session)
+                situation = replace(situation, conversation=conversation)
             planning = await self._planner.plan(request, situation)
         except StoreError as error:
             planning = Planning(Refusal(WireError(ErrorCode.STORAGE, str(error), retryable=True)))

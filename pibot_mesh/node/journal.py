@@ -28,6 +28,8 @@ VALUES (:request, max(:epoch, coalesce((SELECT epoch FROM epoch WHERE request = 
 MAX_BOOTS: Final = 100
 """Earlier processes of a node whose ids are kept."""
 
+_FORGET_EPOCHS: Final = "DELETE FROM epoch WHERE n <= (SELECT n FROM epoch ORDER BY n DESC LIMIT 1 OFFSET ?)"
+
 
 class Journal:
     """The journal file of one node. Raises StoreError where it cannot be opened, read or written."""
@@ -82,6 +84,6 @@ def _write(connection: sqlite3.Connection, effect: Save | Forgotten | SaveStop) 
                 connection.execute("DELETE FROM task WHERE id = ?", (task,))
                 connection.execute("REPLACE INTO forgotten (id, attempt) VALUES (?, ?)", (task, attempt))
             connection.execute("DELETE FROM forgotten WHERE n <= (SELECT max(n) FROM forgotten) - ?", (MAX_FORGOTTEN,))
-            connection.execute("DELETE FROM epoch WHERE n <= (SELECT max(n) FROM epoch) - ?", (MAX_EPOCHS,))
+            connection.execute(_FORGET_EPOCHS, (MAX_EPOCHS,))
         case SaveStop(is_stopped):
             connection.execute("REPLACE INTO setting VALUES ('stop', ?)", ("STOP" if is_stopped else "RUN",))

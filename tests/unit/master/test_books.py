@@ -282,6 +282,40 @@ async def test_a_master_keeps_its_lease_and_takes_over_what_is_abandoned(
     assert [line.levelname for line in caplog.records] == ["ERROR", "WARNING"]
 
 
+async def test_nothing_is_removed_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ended a moment ago may bear a time of long ago: it has an hour."""
+    monkeypatch.setattr(books_module, "PRUNE_S", 0.05)
+    desk = Desk(is_shared=False)
+    began, set_by = time.time(), [0.0]
+    monkeypatch.setattr(books_module, "_set_at", lambda: began + set_by[0])
+    async with running(desk.books.prune()):
+        await until(lambda: desk.drawer.pruned == 2)
+        set_by[0] = 40 * 24 * 3600.0
+        await asyncio.sleep(0.075)
+        pruned = desk.drawer.pruned
+        await until(lambda: desk.drawer.pruned > pruned)
+
+    assert pruned <= 3
+
+
+async def test_what_still_waits_for_its_turn_when_the_ledger_is_closed_is_given_up() -> None:
+    """A database that does not answer must not hold up the end, once for each question."""
+    desk = Desk(write_s=0.3)
+    writes = [asyncio.create_task(_write(desk)) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await desk.books.close()
+    results = await asyncio.gather(*writes, return_exceptions=True)
+
+    assert time.monotonic() - began < 3
+    assert sum(isinstance(result, StoreError) for result in results) == 19
+
+
+async def test_a_conversation_is_read_beside_the_loop() -> None:
+    """In a thread, as everything that may wait."""
+    assert await Desk().books.conversation("me") == []
+
+
 @pytest.mark.parametrize("is_leader", [True, False])
 async def test_old_requests_are_removed_by_one_master(is_leader: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every hour, whether or not it worked the last time."""

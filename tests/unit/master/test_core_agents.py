@@ -525,7 +525,7 @@ def test_while_an_agent_waits_for_a_person_no_clock_runs() -> None:
     effects = play.event("approval_answered", call="c1", tool="press", granted=True)
 
     assert said(effects) == ["approval_answered"]
-    [reply] = replies(play.wait(120))
+    reply = replies(play.wait(120))[0]
     assert reply.error is not None
     assert reply.error.code == ErrorCode.TIMEOUT
 

@@ -283,6 +283,41 @@ def test_what_cannot_be_taken_has_an_end_too() -> None:
     assert len(replies(play.wait(0.5))) == 1000
 
 
+def test_a_cancel_that_comes_before_the_take_over_holds() -> None:
+    """The master that held the request had fallen silent, and nobody held it when somebody said so."""
+    dead, play = shared(), shared(boot="m2")
+    dead.ask(plan(step(tool="press")))
+
+    play.control("cancel", reason="stop it")
+    effects = play.hear(abandoned(dead))
+
+    assert facts(effects, "cancel_requested")["reason"] == "stop it"
+    assert sent(effects) == []
+
+
+def test_a_cancel_from_before_is_not_kept_for_ever() -> None:
+    """Nor more of them than a thousand."""
+    dead, play = shared(), shared(boot="m2")
+    dead.ask(plan(step(tool="press")))
+    play.control("cancel")
+    play.wait(16)
+    assert "cancel_requested" not in said(play.hear(abandoned(dead)))
+
+    for number in range(1001):
+        play.control("cancel", f"q{number}")
+    assert len(play.core._early) == 1000
+
+
+def test_a_copy_of_a_plain_text_that_went_to_another_master_is_nobodys() -> None:
+    """The very delivery was taken here once."""
+    play = shared()
+    origin = Origin(is_plain=True, delivery=7)
+    play.hear(RequestArrived(Request("r1", "do it"), origin))
+    play.hear(Lost(frozenset({"r1"})))
+
+    assert play.hear(RequestArrived(Request("r2", "do it"), origin, is_copy=True)) == []
+
+
 def test_who_cancelled_stands_in_the_event() -> None:
     """Where it was said."""
     play = shared()

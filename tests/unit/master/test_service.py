@@ -15,6 +15,7 @@ from pibot_mesh.config.settings import BrokerSettings, MasterSettings
 from pibot_mesh.errors import ErrorCode, NoMaster, StoreError
 from pibot_mesh.master.books import Books
 from pibot_mesh.master.events import MasterEffect
+from pibot_mesh.master.ledger import Ledger
 from pibot_mesh.master.planner import Planning, Situation, Words
 from pibot_mesh.master.service import Master
 from pibot_mesh.mqtt.client import Message
@@ -133,6 +134,7 @@ async def test_a_ledger_that_cannot_be_read_is_answered(tmp_path: Path, monkeypa
         sent.append((kind, payload))
 
     async with Master(settings(tmp_path)) as master:
+        assert isinstance(master._ledger, Ledger)
         master._ledger._database._reader.close()
         monkeypatch.setattr(Link, "send", send)
         master._receive(Address(Kind.REQUEST), Message("pibot/request", b'{"id": "r1", "text": "help"}', qos=1))
@@ -203,3 +205,12 @@ async def test_a_warning_from_another_thread_or_in_odd_letters_breaks_nothing(
         monkeypatch.undo()
 
     assert threads == [threading.get_ident()]
+
+
+async def test_a_second_master_on_the_same_ledger_is_refused_in_words(tmp_path: Path) -> None:
+    """Two would answer the same requests. When the first has ended, the place is free."""
+    async with Master(settings(tmp_path)):
+        with pytest.raises(StoreError, match="the master runs already, as process"):
+            await Master(settings(tmp_path)).__aenter__()
+    async with Master(settings(tmp_path)):
+        pass
