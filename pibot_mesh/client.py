@@ -137,7 +137,7 @@ class Client(AbstractAsyncContextManager["Client"]):
         sender = asyncio.get_running_loop().create_task(self._send_until_heard(payload, asked, heard_within_s))
         try:
             if heard_within_s is not None:
-                await self._first_word(asked, heard_within_s)
+                await self._first_word(request.id, asked, heard_within_s)
             async with asyncio.timeout(timeout_s + _GRACE_S):
                 return await asked.reply
         except TimeoutError:
@@ -162,13 +162,16 @@ class Client(AbstractAsyncContextManager["Client"]):
         order = control if control.by is not None else replace(control, by=self._by)
         self._link.send(Kind.REQUEST_CONTROL, encode(order), id=request_id)
 
-    async def _first_word(self, asked: _Asked, within_s: float) -> None:
+    async def _first_word(self, request_id: str, asked: _Asked, within_s: float) -> None:
+        """The request may be read yet, by a master that stood still: the cancel is read right behind it."""
         try:
             async with asyncio.timeout(within_s):
                 await asked.first_word.wait()
         except TimeoutError:
+            self.cancel(request_id, "nobody answered in time")
             raise NoMaster(
-                f"the master at {self._broker} counts as online, but has not answered within {within_s:g} s"
+                f"the master at {self._broker} counts as online, but has not answered within {within_s:g} s: request "
+                f"{request_id} was cancelled, in case it is read later"
             ) from None
 
     async def _send_until_heard(self, payload: bytes, asked: _Asked, expiry_s: float | None) -> None:

@@ -110,7 +110,8 @@ def bridge(
         return
     _write(output, text)
     say(f"{output}: written", tone="good")
-    say(f"Restart Mosquitto. On {remote}, the mesh is then: pibot --root {made.remote_root} ...")
+    say("Have Mosquitto's configuration include it (on Debian from /etc/mosquitto/conf.d), and restart Mosquitto.")
+    say(f"The mesh can then be seen there: pibot status --broker {remote} --root {made.remote_root}")
 
 
 def _mosquitto_version(given: str | None) -> tuple[int, int]:

@@ -106,7 +106,7 @@ def _words(moment: Moment) -> list[Line]:
     facts = event.data
     match event.type:
         case "request_accepted":
-            return [Line("accepted" if event.seq == 0 and not moment.is_anew else "sent again", dim=True)]
+            return [Line("accepted" if event.seq == 0 and not moment.is_anew else "accepted again", dim=True)]
         case "request_planned":
             return [Line("planned", dim=True)]
         case "request_ended":

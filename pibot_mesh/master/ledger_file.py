@@ -51,7 +51,9 @@ class LedgerFile:
     def _rows(self, table: str, query: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
         rows = rows_of_file(self._path, table, query, values)
         if rows is None:
-            raise StoreError(f"{self._path}: there is no ledger: no master has kept its state in this folder")
+            others = sorted(path.parent for path in self._path.parent.glob(f"up/*/{self._path.name}"))
+            hint = f"; that of 'pibot up' is there with --state-dir {others[0]}" if others else ""
+            raise StoreError(f"{self._path}: there is no ledger: no master has kept its state in this folder{hint}")
         return rows
 
     def _messages(self, cls: type[M], table: str, query: str, values: Iterable[Any]) -> list[M]:

@@ -44,7 +44,7 @@ from pibot_mesh.testing.answers import KEEP_ALIVE, chunk, stream
 from tests.conformance.agent.agents import QUICK, SETTINGS, Clock, Path, bench
 
 WITHIN_S = 2.0
-"""Half a second is the rule; the rest is for a machine that has other things to do. What is not ended takes a minute."""
+"""Half a second is the rule; the rest is for a machine with other things to do. What is not ended takes a minute."""
 
 
 @pytest.fixture(params=["standard", "openai"])

@@ -162,7 +162,7 @@ def test_a_story_is_told_from_the_beginning_to_the_end(state: Path) -> None:
         "       0.40 s  attic: memory_read gave: the attic is hot",
         '       0.50 s  ? attic wants to call mail(to="ann")',
         "       1.00 s  = the master was started anew",
-        "       1.00 s  sent again",
+        "       1.00 s  accepted again",
         "       1.50 s  ✓ approved: mail on attic",
         "       2.00 s  ! cancelled (ann@porch, pibot cancel: too loud)",
         "       2.40 s  ✓ s1 on attic: fan is on",
