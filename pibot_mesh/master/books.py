@@ -116,6 +116,8 @@ class Books:
                 _log.warning("the ledger answers again")
             is_well = True
             if records:
+                # What this master held of them under an earlier epoch is over, before anything else is decided.
+                self._post(Lost(frozenset(record.request.id for record in records)), True)
                 self._post(TakenOver(tuple(records)), False)
 
     async def prune(self) -> None:

@@ -132,7 +132,7 @@ _OWN_EVENTS: Final = frozenset(
 """What only the master says of a request."""
 
 _Deadline: TypeAlias = Literal[
-    "request", "cancel", "send", "task", "silence", "forget", "reply", "answer", "approval", "settle", "refuse"
+    "request", "cancel", "send", "task", "silence", "forget", "reply", "answer", "approval", "settle", "refuse", "early"
 ]
 _OF_A_REQUEST: Final[tuple[_Deadline, ...]] = ("request", "cancel", "answer", "reply", "refuse")
 """The deadlines that bear a request's id."""
@@ -186,7 +186,7 @@ class MasterCore:
         self._unsent: dict[str, Record] = {}
         self._refused: dict[str, tuple[Record, WireError]] = {}
         self._refusals = Refusals()
-        self._early: OrderedDict[str, tuple[Control, float]] = OrderedDict()
+        self._early: dict[str, Control] = {}
         self._tasks: dict[str, str] = {}
         self._calls: dict[str, str] = {}
         self._ended_tasks: OrderedDict[str, str] = OrderedDict()
@@ -269,7 +269,7 @@ class MasterCore:
             effects += self._drop(record.request.id)
             self._hold(record, now)
             if record.reply is not None:
-                effects += self._send_reply(record, now)
+                effects += [Save(record), *self._send_reply(record, now)]
                 continue
             effects += self._go_on(self._open[record.request.id], now)
             self._resumed.append(record.request.id)
@@ -283,8 +283,9 @@ class MasterCore:
 
     def _cancel_early(self, request_id: str, now: float) -> list[MasterEffect]:
         """Somebody may have cancelled it while nobody held it."""
-        control, at = self._early.pop(request_id, (None, 0.0))
-        if control is None or request_id not in self._open or now - at > EARLY_S:
+        self._timers.cancel(("early", request_id))
+        control = self._early.pop(request_id, None)
+        if control is None or request_id not in self._open:
             return []
         return self._cancel(self._open[request_id], control, now)
 
@@ -410,6 +411,8 @@ class MasterCore:
                     effects += self._nobody_answered(name, now)
                 case "settle":
                     effects += self._settled(now)
+                case "early":
+                    del self._early[name]
                 case "refuse":
                     effects += self._refuse_for_all(name, now)
                 case _:
@@ -559,10 +562,9 @@ class MasterCore:
 
     def _note_early(self, request_id: str, control: Control, now: float) -> None:
         """The request may be that of a master that has fallen silent, and pass to this one in a moment."""
-        self._early[request_id] = (control, now)
-        self._early.move_to_end(request_id)
-        while len(self._early) > KEPT_REPLIES or now - next(iter(self._early.values()))[1] > EARLY_S:
-            self._early.popitem(last=False)
+        if len(self._early) < KEPT_REPLIES:
+            self._early[request_id] = control
+            self._timers.set(("early", request_id), now + EARLY_S)
 
     def _control_refused(self, opened: OpenRequest, control: Control, reason: str) -> MasterEffect:
         call: dict[str, JSON] = {} if control.call is None else {"call": control.call}

@@ -155,7 +155,7 @@ def mosquitto_config(host: str, port: int, version: tuple[int, int], state_dir: 
         "allow_anonymous true",
         "set_tcp_nodelay true",
         limit,
-        "max_queued_messages 1000",
+        "max_queued_messages 20000",
         "log_dest stderr",
         "log_type error",
         "connection_messages false",
