@@ -148,6 +148,17 @@ class Mesh:
         """Whether the last word of every party was ``online``."""
         return all(self.says(party, b"online") for party in self.parties)
 
+    async def works(self) -> None:
+        """Wait until every node does what is asked: what was done to them before may be but just healed."""
+        for node in NODES:
+            async with asyncio.timeout(STARTS_WITHIN_S):
+                while await self._tried(node) is not State.COMPLETED:
+                    await asyncio.sleep(0.1)
+
+    async def _tried(self, node: str) -> State:
+        reply = await self.client.ask(f"turn on the fan on {node}", timeout_s=STARTS_WITHIN_S)
+        return reply.state
+
     def says(self, party: str, status: bytes) -> bool:
         """Whether this is the status of *party*."""
         topic = "master/status" if party == "master" else f"node/{party}/status"

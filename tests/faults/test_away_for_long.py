@@ -42,6 +42,7 @@ async def _away(mesh: Mesh, seed: int, *, is_killed: bool) -> Row:
     def done(numbers: range) -> int:
         return sum(mesh.effects()[f"{name}-{number}-s1"] for number in numbers)
 
+    await mesh.works()
     proxy.up.cut()
     unheard, unseen = range(8), range(8, 16)
     waiting = [asyncio.ensure_future(ask(number)) for number in unheard]

@@ -54,6 +54,7 @@ async def _damage(mesh: Mesh, party: str, seed: int) -> Row:
         reply = await mesh.client.ask(f"turn on the fan on {NODE}", request_id=name, timeout_s=timeout_s)
         return reply.state
 
+    await mesh.works()
     assert set(await asyncio.gather(*(ask(name, 60) for name in names))) == {State.COMPLETED}
     victim.kill()
     _ruin(_store_of(mesh, party), chance)

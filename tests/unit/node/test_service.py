@@ -225,14 +225,14 @@ async def test_a_stop_that_comes_while_a_release_is_stored_holds(
     stores, may_store = [], asyncio.Event()
     store = Node._store
 
-    async def slow(self: Node, effects: object) -> None:
-        if any(isinstance(effect, SaveStop) for effect in effects):  # type: ignore[attr-defined]
+    async def slow(self: Node, effects: Sequence[NodeEffect]) -> Sequence[NodeEffect]:
+        if any(isinstance(effect, SaveStop) for effect in effects):
             stores.append(1)
             if len(stores) == 2:
                 await may_store.wait()
-                return
+                return effects
             receive_stop(self, b"STOP")
-        await store(self, effects)  # type: ignore[arg-type]
+        return await store(self, effects)
 
     monkeypatch.setattr(Node, "_store", slow)
     async with node:
