@@ -497,3 +497,28 @@ async def test_the_door_takes_no_more_than_it_can_hold(
 
     assert "one more was not taken" in caplog.text
     assert len(desk.house.dismissed) == 1
+
+
+async def test_who_leads_no_more_does_not_take_what_came_while_it_did() -> None:
+    """Plain text that waited here: the new leader may have taken it."""
+    desk = Desk()
+    desk.bring(b"turn on the fan")
+    desk.drawer.is_leader = False
+    async with running(desk.door.run()):
+        await until(lambda: desk.house.dismissed)
+
+    assert desk.house.admitted == []
+
+
+async def test_of_many_requests_that_are_not_taken_only_some_lines_are_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a database is away there can be hundreds."""
+    monkeypatch.setattr(door_module, "PATIENCE_S", 0.0)
+    desk = Desk(fails=True)
+    async with running(desk.door.run()):
+        for number in range(15):
+            desk.bring(b'{"id": "r%d", "text": "do it"}' % number)
+        await until(lambda: len(desk.house.dismissed) == 15)
+
+    assert caplog.text.count("was not taken") == 10

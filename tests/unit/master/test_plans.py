@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from pibot_mesh.errors import PlanError
+from pibot_mesh.master import plans
 from pibot_mesh.master.plans import argument_problems, check_plan, describe, holds, look_up, needs, resolve, task_id
 from pibot_mesh.master.pool import MASTER
 from pibot_mesh.protocol.codec import JSON
@@ -269,3 +272,20 @@ def test_a_pinned_request_stays_on_its_node() -> None:
         "step s1: it is for n2, and the request for n1 only",
         "step s2: it is for any node, and the request for n1 only",
     )
+
+
+def test_nodes_that_have_the_same_tool_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand of them cost no more than one."""
+    judged: list[ToolSpec] = []
+
+    def judge(tool: ToolSpec, args: Mapping[str, JSON]) -> list[str]:
+        judged.append(tool)
+        return argument_problems(tool, args)
+
+    monkeypatch.setattr(plans, "argument_problems", judge)
+    same = (ToolSpec("set", parameters=NUMBER),)
+    cards = {name: NodeCard(name, "b", "1", tools=same) for name in ("n1", "n2", "n3")}
+    with pytest.raises(PlanError, match="value"):
+        check_plan(Plan("offline", (Step("s1", tool="set", args={"value": "x"}),)), cards)
+
+    assert len(judged) == 1
