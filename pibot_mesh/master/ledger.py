@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from pibot_mesh.config.settings import HistorySettings
 from pibot_mesh.master.conversation import exchanges
-from pibot_mesh.master.events import CountUsage, Exchange, MasterEffect, Record, Save, SendEvent
-from pibot_mesh.master.store import Known, Story, is_kept
+from pibot_mesh.master.events import CountUsage, Exchange, MasterEffect, Record
+from pibot_mesh.master.storable import Storable
+from pibot_mesh.master.store import Known, Story
 from pibot_mesh.master.usage import UsageRow
 from pibot_mesh.protocol.codec import to_dict
 from pibot_mesh.protocol.messages import Event, Usage
@@ -135,17 +136,16 @@ class Ledger:
         Only a record is synced to disk. Events of requests that are not in the ledger (refused ones) are not stored.
         Returns no id: every request is ours.
         """
-        records = {effect.record.request.id: effect.record for effect in effects if isinstance(effect, Save)}
-        counts = [effect for effect in effects if isinstance(effect, CountUsage)]
-        events = [(_json(event), event.run) for event in _lasting(effects)]
-        if not records and not counts and not events:
+        batch = Storable.of(effects)
+        if not batch:
             return frozenset()
+        events = [(_json(event), event.run) for event in batch.events]
         rows = [
             (request_id, record.is_sent, record.accepted_ts, _json(record), record.request.session)
-            for request_id, record in records.items()
+            for request_id, record in batch.records.items()
         ]
-        with self._writing, self._database.transaction(durable=bool(records)) as connection:
-            _count(connection, counts)
+        with self._writing, self._database.transaction(durable=bool(rows)) as connection:
+            _count(connection, batch.counts)
             connection.executemany(_SAVE, rows)
             connection.executemany(_ADD_EVENT, events)
         return frozenset()
@@ -242,10 +242,6 @@ def usage_rows(rows: Iterable[tuple[Any, ...]]) -> list[UsageRow]:
         UsageRow(day, node, request, model, Usage(*numbers), calls)
         for day, node, request, model, *numbers, calls in rows
     ]
-
-
-def _lasting(effects: Iterable[MasterEffect]) -> Iterable[Event]:
-    return (effect.event for effect in effects if isinstance(effect, SendEvent) and is_kept(effect))
 
 
 def _json(message: Record | Event) -> str:

@@ -1,4 +1,4 @@
-"""What of a batch of effects a ledger that is shared stores. Pure."""
+"""What of a batch of effects a ledger stores. Pure."""
 
 from __future__ import annotations
 
