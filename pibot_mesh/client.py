@@ -25,6 +25,10 @@ from pibot_mesh.timers import resend_delay
 _HEARD_WITHIN_S: Final = 2.0
 _LAST_TRY: Final = 3
 """From this one on the time between two does not grow: 8 s. A person waits."""
+_SILENCE_S: Final = 20.0
+"""After how long without a word of a request it is sent again, though the master has it; the next time after twice as
+long, up to `_LONGEST_SILENCE_S`."""
+_LONGEST_SILENCE_S: Final = 160.0
 _GRACE_S: Final = 10.0
 """How long the reply may be later than the request's own time-out before nobody is taken to be there."""
 _NAME_LENGTH: Final = 200
@@ -41,6 +45,14 @@ def who(program: str = "") -> str:
         user = "somebody"
     name = f"{user}@{socket.gethostname()}{f', {program}' if program else ''}"
     return name.encode(errors="replace").decode()[:_NAME_LENGTH]
+
+
+async def _comes(event: asyncio.Event, within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 @dataclass(slots=True)
@@ -175,20 +187,25 @@ class Client(AbstractAsyncContextManager["Client"]):
             ) from None
 
     async def _send_until_heard(self, payload: bytes, asked: _Asked, expiry_s: float | None) -> None:
-        """Send, and again where nothing is heard; and again when a master comes back, which may have lost it."""
-        tries = 0
+        """Send, and again where nothing is heard; and again when a master comes back, which may have lost it.
+
+        A long silence may be a long task. It may be a broker as well that had too much for this client, and dropped the
+        reply: what is sent then is a copy, which is answered with the reply, or with a word that the request is known.
+        """
+        tries, silence_s = 0, _SILENCE_S
         while True:
             self._link.send(Kind.REQUEST, payload, expiry_s=expiry_s, keep=False)
             delay = _HEARD_WITHIN_S if tries == 0 else resend_delay(min(tries, _LAST_TRY), self._jitter)
             tries += 1
-            try:
-                async with asyncio.timeout(delay):
-                    await asked.is_heard.wait()
-            except TimeoutError:
+            if not await _comes(asked.is_heard, delay):
                 continue
-            asked.is_heard.clear()
             self._master_online.clear()
-            await self._master_online.wait()
+            while asked.is_heard.is_set():
+                asked.is_heard.clear()
+                if await _comes(self._master_online, silence_s):
+                    break
+            else:
+                silence_s = min(2 * silence_s, _LONGEST_SILENCE_S)
 
     def _reached(self, reach: Reach) -> None:
         for asked in self._asked.values():

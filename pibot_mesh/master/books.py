@@ -117,7 +117,7 @@ class Books:
             is_well = True
             if records:
                 # What this master held of them under an earlier epoch is over, before anything else is decided.
-                self._post(Lost(frozenset(record.request.id for record in records)), True)
+                self._post(Lost(frozenset(record.request.id for record in records), is_back=True), True)
                 self._post(TakenOver(tuple(records)), False)
 
     async def prune(self) -> None:

@@ -177,9 +177,10 @@ class TakenOver:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """These requests belong to another master."""
+    """These requests belong to another master, or did: *is_back* where this one has taken them again, and goes on."""
 
     requests: frozenset[str]
+    is_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

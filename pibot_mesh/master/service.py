@@ -393,7 +393,7 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     def _post_from_books(self, event: MasterInput, is_first: bool) -> None:
         self._actor.post(event, is_own=True, is_first=is_first)
-        for request_id in event.requests if isinstance(event, Lost) else ():
+        for request_id in event.requests if isinstance(event, Lost) and not event.is_back else ():
             future, _ = self._askers.get(request_id, (None, None))
             if future is not None and not future.done():
                 future.set_exception(

@@ -205,7 +205,7 @@ class MasterProcess(Process[m.MasterInput, m.MasterEffect]):
             return
         if records:
             self.promises.taken_over(self, records)
-            lost = m.Lost(frozenset(record.request.id for record in records))
+            lost = m.Lost(frozenset(record.request.id for record in records), is_back=True)
             self.post(lost, is_own=True, is_first=True)
             self.post(m.TakenOver(tuple(records)), is_own=True)
 

@@ -278,7 +278,7 @@ async def test_a_master_keeps_its_lease_and_takes_over_what_is_abandoned(
         desk.drawer.abandoned, desk.drawer.fails = [record()], False
         await until(lambda: desk.posted)
 
-    assert desk.posted == [(Lost(frozenset({"r1"})), True), (TakenOver((record(),)), False)]
+    assert desk.posted == [(Lost(frozenset({"r1"}), is_back=True), True), (TakenOver((record(),)), False)]
     assert [line.levelname for line in caplog.records] == ["ERROR", "WARNING"]
 
 

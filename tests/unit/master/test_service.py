@@ -14,7 +14,7 @@ from pibot_mesh.actor import Actor
 from pibot_mesh.config.settings import BrokerSettings, MasterSettings
 from pibot_mesh.errors import ErrorCode, NoMaster, StoreError
 from pibot_mesh.master.books import Books
-from pibot_mesh.master.events import MasterEffect
+from pibot_mesh.master.events import Lost, MasterEffect
 from pibot_mesh.master.ledger import Ledger
 from pibot_mesh.master.planner import Planning, Situation, Words
 from pibot_mesh.master.service import Master
@@ -75,6 +75,23 @@ async def test_who_still_asks_when_the_master_stops_gets_an_error(tmp_path: Path
 
     with pytest.raises(NoMaster, match="the master was stopped before it replied"):
         await within_seconds(asked)
+
+
+async def test_who_asks_hears_where_a_request_went_unless_it_came_back(tmp_path: Path) -> None:
+    """A master may lose its hold on a request, and take it again before another does: then it goes on."""
+    planner = Waiting()
+    async with Master(settings(tmp_path), planner=planner) as master:
+        asked = asyncio.create_task(master.ask("wait"))
+        await until(lambda: planner.asked, "it is being planned")
+        requests = frozenset(master._askers)
+
+        master._post_from_books(Lost(requests, is_back=True), True)
+        await asyncio.sleep(0)
+        assert not asked.done()
+
+        master._post_from_books(Lost(requests), True)
+        with pytest.raises(NoMaster, match="went to another master"):
+            await within_seconds(asked)
 
 
 async def test_a_master_that_does_not_run_cannot_be_asked(tmp_path: Path) -> None:
