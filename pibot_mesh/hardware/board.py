@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import logging
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.config.source import Source
 from pibot_mesh.errors import ConfigError, ErrorCode, ToolError
-from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, SensorRead
+from pibot_mesh.hardware.changes import Change
 from pibot_mesh.hardware.found import SimulatedLevels, driven_levels
+from pibot_mesh.hardware.inputs import Inputs
 from pibot_mesh.hardware.kinds import KINDS, check, option, spec
 from pibot_mesh.hardware.outputs import Outputs, Write, rule_of, unknown_device, value_words
-from pibot_mesh.hardware.pins import InputPin, OutputPin, Pin, open_factory
-from pibot_mesh.hardware.sensors import Sensor, simulated_sensor
+from pibot_mesh.hardware.pins import OutputPin, Pin, open_factory, pin_errors
+from pibot_mesh.hardware.sensing import Sensing
 from pibot_mesh.protocol.messages import Cause, DeviceSpec, OutputValue
 
 _NOUNS: Final = {"out": "output", "in": "input", "sensor": "sensor"}
@@ -61,18 +59,14 @@ class Board:
         self._on_change = on_change
         self._now = now
         self._outputs = Outputs(rule_of(device) for device in self._of("out"))
-        self._sensors: dict[str, Sensor] = {
-            device.id: simulated_sensor(device, now, seed) for device in self._of("sensor")
-        }
-        self._readings: dict[str, Mapping[str, float]] = {}
+        self._inputs = Inputs(self._of("in"), tell=self._tell)
+        self._sensing = Sensing(self._of("sensor"), tell=self._tell, now=now, seed=seed)
         self._factory: Any = None
         self._levels_file = levels if simulate else None
         self._levels: SimulatedLevels | None = None
         self._found: dict[str, OutputValue] = {}
         self._output_pins: dict[str, OutputPin] = {}
-        self._input_pins: dict[str, InputPin] = {}
         self._unsafe: set[str] = set()
-        self._polls: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -97,9 +91,8 @@ class Board:
             if isinstance(error, ToolError):
                 raise ConfigError([f"devices: {error}"]) from error
             raise
-        for device, pin in self._input_pins.items():
-            self._tell(InputChanged(device, pin.read()))
-        self._polls = [self._loop.create_task(self._poll(device)) for device in self._of("sensor")]
+        self._inputs.start()
+        self._sensing.start()
 
     async def stop(self) -> None:
         """Set every output to its safe value first, then let go of all pins. May be called twice or without a start."""
@@ -109,11 +102,8 @@ class Board:
         self._loop = None
         if self._timer is not None:
             self._timer.cancel()
-        polls, self._polls = self._polls, []
-        for poll in polls:
-            poll.cancel()
         self._release_pins()
-        await asyncio.gather(*polls, return_exceptions=True)
+        await self._sensing.stop()
 
     def set(self, device: str, value: OutputValue, *, cause: Cause, for_s: float | None = None) -> OutputValue:
         """Set an output, and return what its pin reads then. After *for_s* seconds it goes to its safe value.
@@ -150,12 +140,12 @@ class Board:
 
     def state(self, device: str) -> OutputValue:
         """The state of an output as read back when it was set; of an input as its pin reads now. Raises ToolError."""
-        if device in self._input_pins:
-            return self._input_pins[device].read()
-        states = self._outputs.states
-        if device not in states:
-            raise unknown_device(device, "output or input", (*states, *self._input_pins))
-        return states[device][0]
+        inputs, outputs = self._inputs.states(), self._outputs.states
+        if device in inputs:
+            return inputs[device]
+        if device not in outputs:
+            raise unknown_device(device, "output or input", (*outputs, *inputs))
+        return outputs[device][0]
 
     def found(self, device: str) -> OutputValue | None:
         """What the pin of an output was at when the board started, before anything was set.
@@ -171,21 +161,16 @@ class Board:
 
     def inputs(self) -> Mapping[str, OutputValue]:
         """Every input's state, as its pin reads now."""
-        return {device: pin.read() for device, pin in self._input_pins.items()}
+        return self._inputs.states()
 
     async def read(self, device: str) -> dict[str, float]:
         """Read a sensor now: quantity → number. Raises ToolError where it is none, or does not answer."""
         self._check_direction(device, "sensor")
-        values = await self._sensors[device].read()
-        if not all(map(math.isfinite, values.values())):
-            raise ToolError(f"{self._specs[device].name} gave what is no number: {values}", retryable=True)
-        self._readings[device] = values
-        self._tell(SensorRead(device, values))
-        return dict(values)
+        return await self._sensing.read(device)
 
     def readings(self) -> Mapping[str, Mapping[str, float]]:
         """What each sensor gave last; a sensor that never answered is missing."""
-        return dict(self._readings)
+        return self._sensing.readings()
 
     def simulated_pin(self, device: str) -> Pin:
         """The simulated pin of a device, to press a button or look at a lamp. Only while the board runs simulated."""
@@ -206,13 +191,10 @@ class Board:
             self._levels = SimulatedLevels(self._levels_file)
         self._found = self._find()
         for device in self._of("out"):
-            with _pin_errors(device):
+            with pin_errors(device):
                 safe = self._outputs.rule(device.id).safe
                 self._output_pins[device.id] = OutputPin(device, self._factory, safe, self._levels)
-        for device in self._of("in"):
-            with _pin_errors(device):
-                changed = functools.partial(self._hand_over, device)
-                self._input_pins[device.id] = InputPin(device, self._factory, changed)
+        self._inputs.take_pins(self._factory)
 
     def _find(self) -> dict[str, OutputValue]:
         on_pins = {device.id: device.pin for device in self._of("out") if device.pin is not None}
@@ -234,11 +216,9 @@ class Board:
         }
 
     def _release_pins(self) -> None:
-        for input_pin in self._input_pins.values():
-            input_pin.close()
+        self._inputs.stop()
         for output_pin in self._output_pins.values():
             output_pin.close()
-        self._input_pins.clear()
         self._output_pins.clear()
         if self._factory is not None:
             self._factory.close()
@@ -296,35 +276,6 @@ class Board:
     def _expire(self) -> None:
         self._try_all(self._outputs.expire(self._now()))
 
-    async def _poll(self, device: DeviceSettings) -> None:
-        interval_s = float(str(option(device, "interval_s")))
-        is_answering = True
-        while True:
-            try:
-                await self.read(device.id)
-                is_answering = True
-            except Exception as error:  # noqa: BLE001 - drivers raise what they like
-                if is_answering:
-                    what = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
-                    _log.warning("%s does not answer: %s", self._specs[device.id].name, what)
-                is_answering = False
-            await asyncio.sleep(interval_s)
-
-    # --- Inputs ---
-
-    def _hand_over(self, device: DeviceSettings, is_on: bool) -> None:
-        """Called in the driver's thread."""
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._input_changed, device, is_on)
-
-    def _input_changed(self, device: DeviceSettings, is_on: bool) -> None:
-        words = KINDS[device.kind].words
-        if self._loop is None or words is None:
-            return
-        self._tell(InputChanged(device.id, is_on))
-        self._tell(InputEvent(device.id, words.on_event if is_on else words.off_event))
-
     def _check_direction(self, device: str, wanted: str) -> None:
         if self._loop is None:
             raise ToolError("the node's devices are not running", retryable=True)
@@ -334,14 +285,6 @@ class Board:
         if known.direction != wanted:
             text = f"{known.name} is no {_NOUNS[wanted]}, it is a device of kind {known.kind}"
             raise ToolError(text, code=ErrorCode.BAD_ARGUMENTS)
-
-
-@contextlib.contextmanager
-def _pin_errors(device: DeviceSettings) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # drivers raise what they like
-        raise ConfigError([f"devices.{device.id}.pin: GPIO {device.pin} cannot be used: {error}"]) from error
 
 
 def reads_as(spec: DeviceSpec, reads: OutputValue, value: OutputValue) -> bool:

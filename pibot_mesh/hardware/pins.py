@@ -6,7 +6,8 @@ explicitly: several nodes live in one process, and gpiozero's global factory is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from pibot_mesh.config.settings import DeviceSettings
@@ -120,3 +121,12 @@ def open_factory(*, simulate: bool) -> Any:
         return LGPIOFactory()
     except Exception as error:  # the driver's own errors share no base class
         raise ConfigError([f"devices: this machine's GPIO pins cannot be used ({error}): {advice}"]) from error
+
+
+@contextlib.contextmanager
+def pin_errors(device: DeviceSettings) -> Iterator[None]:
+    """Whatever a driver raises for the pin of *device* comes out as a ConfigError that names both."""
+    try:
+        yield
+    except Exception as error:  # drivers raise what they like
+        raise ConfigError([f"devices.{device.id}.pin: GPIO {device.pin} cannot be used: {error}"]) from error
