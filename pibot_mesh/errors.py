@@ -48,6 +48,7 @@ class ErrorCode(StrEnum):
     CANCELED = "canceled"  #: somebody cancelled it
     INTERRUPTED = "interrupted"  #: the node restarted in the middle
     STOPPED = "stopped"  #: the emergency stop holds
+    UNSAFE = "unsafe"  #: a rule for the output forbids it: an interlock, a rest after it was on, too many changes
     DENIED = "denied"  #: a person did not approve it
     BUDGET = "budget"  #: what the request may use is used up
     MODEL_FAILED = "model_failed"  #: the language model gave no answer; the message says why

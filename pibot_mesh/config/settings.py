@@ -30,7 +30,8 @@ def address_text(host: str, port: int) -> str:
 class BrokerSettings:
     """Where the MQTT broker is and how to enter it. *keepalive_s* is 5 to 3600 seconds.
 
-    *others* are further servers of the same cluster, as host and port: whichever answers will do.
+    *others* are further servers of the same cluster, as host and port: whichever answers will do. With *discover* the
+    broker is looked for on the local network (mDNS), and *host* and *port* are not used.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +41,7 @@ class BrokerSettings:
     tls: Tls | None = None
     keepalive_s: int = 15
     others: tuple[tuple[str, int], ...] = ()
+    discover: bool = False
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -54,8 +56,9 @@ class BrokerSettings:
 class DeviceSettings:
     """One device of a node.
 
-    *id* is its place in the topics; *name* its word in sentences (by default the id with spaces); *pin* the BCM
-    number. *options* holds what only its kind knows (see `pibot_mesh.hardware.kinds`).
+    *id* is its place in the topics; *name* its word in sentences (by default the id with spaces), *label* its name for
+    people to read; *pin* the BCM number. *device_class* is Home Assistant's word for its sort of thing. *options* holds
+    what only its kind knows (see `pibot_mesh.hardware.kinds`).
     """
 
     id: str
@@ -64,6 +67,57 @@ class DeviceSettings:
     name: str = ""
     room: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
+    label: str = ""
+    device_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SafetySettings:
+    """What holds for all outputs of a node. *interlocks* are outputs of which one at most may be on at a time.
+
+    Without broker or master for *lost_after_s* seconds each goes to its ``on_lost`` value.
+    """
+
+    lost_after_s: float = 120.0
+    interlocks: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """When a reflex acts: a measure of a sensor above or below a number, an input in a state, or an event.
+
+    Of *above*, *below*, *state* and *event* exactly one is set. It must hold for *for_s* seconds; what is above (below)
+    is so until it is *hysteresis* under (over) the number. An event is over at once.
+    """
+
+    device: str
+    measure: str = ""
+    above: float | None = None
+    below: float | None = None
+    state: bool | None = None
+    event: str | None = None
+    hysteresis: float = 0.0
+    for_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a reflex does with an output; *value* is true, false, 0 to 100 percent or ``#rrggbb``."""
+
+    device: str
+    value: bool | float | str
+    for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReflexSettings:
+    """A rule that a node keeps by itself: *then* when its condition comes to hold, *otherwise* when it ends."""
+
+    id: str
+    when: Condition
+    then: tuple[Action, ...]
+    otherwise: tuple[Action, ...] = ()
+    is_on: bool = True
 
 
 SHIPPED_SKILLS: Final = ("devices", "system", "files", "download", "timers", "memory")
@@ -151,6 +205,8 @@ class NodeSettings:
     skills: SkillSettings = SkillSettings()
     model: ModelSettings = MESH_MODEL
     ask: tuple[str, ...] = ()
+    safety: SafetySettings = SafetySettings()
+    reflexes: tuple[ReflexSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +259,46 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the house is, for sunrise and sunset: degrees north and east. *time_zone* is a name such as Europe/Berlin,
+    or empty for the machine's own.
+    """
+
+    latitude: float | None = None
+    longitude: float | None = None
+    time_zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """A request that is made at a time: *at* is five cron words, or ``sunrise`` or ``sunset`` with *offset_s* seconds.
+
+    One that was due while no master ran, not longer than *late_s* ago, is made up for where *missed* says so.
+    """
+
+    id: str
+    request: str
+    at: str
+    offset_s: float = 0.0
+    missed: Literal["skip", "run"] = "skip"
+    late_s: float = 3600.0
+    is_on: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerSettings:
+    """A request that is made when *node* sends *event* of *device*; further ones within *rest_s* seconds not."""
+
+    id: str
+    request: str
+    node: str
+    device: str
+    event: str
+    rest_s: float = 1.0
+    is_on: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class MasterSettings:
     """The master. *sentences* are folders or files of users' own templates, read after the shipped ones.
 
@@ -228,3 +324,6 @@ class MasterSettings:
     prices: Prices | None = None
     ledger: str | None = field(default=None, repr=False)
     history: HistorySettings = HistorySettings()
+    place: Place = Place()
+    schedules: tuple[ScheduleSettings, ...] = ()
+    triggers: tuple[TriggerSettings, ...] = ()

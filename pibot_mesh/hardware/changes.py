@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from pibot_mesh.protocol.messages import Cause, OutputValue
@@ -28,10 +28,11 @@ class InputChanged:
 
 @dataclass(frozen=True, slots=True)
 class InputEvent:
-    """Something happened at an input; *event_type* is one of its kind's two (``pressed``, ``released``)."""
+    """Something happened at an input or a sensor: *event_type* stands in its card; *data* are numbers to it."""
 
     device: str
     event_type: str
+    data: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -467,8 +467,8 @@ class Node(AbstractAsyncContextManager["Node"]):
                 self._send_output(device, value, cause)
             case InputChanged(device, value):
                 self._link.send(Kind.INPUT, encode_value(value), node=self.id, device=device)
-            case InputEvent(device, event_type):
-                event = NodeEvent(event_type, device, self.boot, self._next_seq(), time.time())
+            case InputEvent(device, event_type, data):
+                event = NodeEvent(event_type, device, self.boot, self._next_seq(), time.time(), data)
                 self._link.send(Kind.NODE_EVENT, encode(event), node=self.id)
             case SensorRead(device, values):
                 self._link.send(Kind.SENSOR, encode_sensor(values), node=self.id, device=device)

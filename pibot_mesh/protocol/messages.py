@@ -6,6 +6,7 @@ people to read, and order is judged by ``boot`` and ``seq`` alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -365,8 +366,10 @@ class Measure:
 class DeviceSpec:
     """A device as a node's card shows it.
 
-    ``id`` is its place in the topics, ``name`` its word in sentences ("fan"), ``room`` where it is. An output that is
-    ``dimmable`` takes 0 to 100 (percent) as well as ON and OFF. ``measures`` is for sensors: quantity → unit.
+    ``id`` is its place in the topics, ``name`` its word in sentences ("fan"), ``label`` its name for people to read,
+    ``room`` where it is. An output that is ``dimmable`` takes 0 to 100 (percent) as well as ON and OFF, one in
+    ``color`` also ``#rrggbb``. ``measures`` is for sensors: quantity → unit; an input whose state is a number has its
+    ``unit``. ``device_class`` is what Home Assistant calls its sort of thing (``outlet``, ``garage_door``).
     """
 
     id: DeviceId
@@ -376,6 +379,12 @@ class DeviceSpec:
     room: Annotated[str, Length(0, 64)] = ""
     dimmable: bool = False
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    color: bool = False
+    label: Annotated[str, Length(0, 64)] = ""
+    unit: Annotated[str, Length(0, 16)] = ""
+    device_class: Annotated[str, Length(1, 64)] | None = None
+    events: tuple[Annotated[str, Length(1, 64)], ...] = ()
+    """The types of the events that it may send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +393,19 @@ class Capacity:
 
     running: Annotated[int, Range(1, 1000)] = 2
     queued: Annotated[int, Range(0, 10_000)] = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ReflexSpec:
+    """A reflex as a node's card shows it: a rule that the node keeps by itself. ``says`` it in words.
+
+    One that ``is_learned`` came by a request, and can be removed by one; the others stand in the node's file. Whether
+    it is on stands on its topic.
+    """
+
+    id: DeviceId
+    says: Annotated[str, Length(1, 500)]
+    is_learned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +428,7 @@ class NodeCard:
     health_interval_s: Seconds = 10.0
     agent: bool = False
     seq: Count = 0
+    reflexes: tuple[ReflexSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +439,24 @@ class MasterInfo:
     version: str
     protocol: Count = VERSION
     engines: tuple[str, ...] = ()
+    seq: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutineState:
+    """A routine of the master: a request that is made at a time, or when something happens. Retained.
+
+    ``says`` it in words. ``last_ts`` is when it was made last, ``next_ts`` when a schedule is due next (Unix seconds).
+    """
+
+    id: Id
+    kind: Literal["schedule", "trigger"]
+    says: Annotated[str, Length(1, 500)]
+    request: Annotated[str, Length(1, 8000)]
+    is_on: bool
+    last_ts: float | None = None
+    next_ts: float | None = None
+    boot: str = ""
     seq: Count = 0
 
 
@@ -434,7 +475,9 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
-    """Something that happened at a node's input: pressed, released, motion, threshold crossed."""
+    """Something that happened at a node: a button was pressed, held or released, something moved, a measure crossed a
+    threshold.
+    """
 
     event_type: Annotated[str, Length(1, 64)]
     device: DeviceId
@@ -484,8 +527,8 @@ class LLMChunk:
 
 # --- Payloads that are not dataclasses on the wire: presence, health, output values, requests in plain text ---
 
-OutputValue: TypeAlias = bool | float
-"""True and False for ON and OFF, else a number (percent for a dimmable output)."""
+OutputValue: TypeAlias = bool | float | str
+"""True and False for ON and OFF, a number (percent for a dimmable output), or a color: ``#rrggbb`` in small letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,26 +587,28 @@ class _Health:
 
 
 def decode_value(payload: bytes) -> OutputValue:
-    """The confirmed state of an input or output: ``ON``, ``OFF`` or a number. Raises ProtocolError."""
-    if payload in (b"ON", b"OFF"):
-        return payload == b"ON"
-    return _number(loads(payload, "state"), "state")
+    """The confirmed state of an input or output: ``ON``, ``OFF``, a number or a color. Raises ProtocolError."""
+    value = _plain_value(payload)
+    return _number(loads(payload, "state"), "state") if value is None else value
 
 
 def encode_value(value: OutputValue) -> bytes:
-    """``ON``, ``OFF`` or a number without needless digits. Raises ProtocolError where it is not finite."""
+    """``ON``, ``OFF``, a color, or a number without needless digits. Raises ProtocolError where it is not finite."""
     if isinstance(value, bool):
         return b"ON" if value else b"OFF"
+    if isinstance(value, str):
+        return _color(value, "state").encode()
     return f"{_number(value, 'state'):.6g}".encode()
 
 
 def decode_output_set(payload: bytes) -> OutputSet:
-    """``ON``, ``OFF``, a number, or JSON ``{"value", "for_s", "id"}``. Raises ProtocolError.
+    """``ON``, ``OFF``, a number, a color, or JSON ``{"value", "for_s", "id"}``. Raises ProtocolError.
 
     There is no toggle: a message that comes twice must mean the same as one that comes once.
     """
-    if payload in (b"ON", b"OFF"):
-        return OutputSet(payload == b"ON")
+    plain = _plain_value(payload)
+    if plain is not None:
+        return OutputSet(plain)
     value = loads(payload, "set")
     if not isinstance(value, dict):
         return OutputSet(_number(value, "set"))
@@ -600,11 +645,26 @@ def _word(payload: bytes, what: str, words: Mapping[str, bool]) -> bool:
     raise ProtocolError(what, [f"{' or '.join(words)} is expected, not {payload[:40]!r}"])
 
 
+def _plain_value(payload: bytes) -> OutputValue | None:
+    """``ON``, ``OFF`` or a color as it stands, or None."""
+    if payload in (b"ON", b"OFF"):
+        return payload == b"ON"
+    return _color(payload.decode("ascii", "replace"), "value") if payload.startswith(b"#") else None
+
+
 def _value(value: JSON, what: str) -> OutputValue:
-    return value == "ON" if value in ("ON", "OFF") else _number(value, what)
+    if value in ("ON", "OFF"):
+        return bool(value == "ON")
+    return _color(value, what) if isinstance(value, str) and value.startswith("#") else _number(value, what)
+
+
+def _color(text: str, what: str) -> str:
+    if re.fullmatch(r"#[0-9A-Fa-f]{6}", text):
+        return text.lower()
+    raise ProtocolError(what, [f"value: a color is '#' and six hexadecimal digits (#ff8800), not {text[:40]!r}"])
 
 
 def _number(value: JSON, what: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
         return float(value)
-    raise ProtocolError(what, [f"value: ON, OFF or a number below 1e15 is expected, not {str(value)[:40]!r}"])
+    raise ProtocolError(what, [f"value: ON, OFF, a color or a number below 1e15 is expected, not {str(value)[:40]!r}"])

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     REQUEST_REPLY = "request/{id}/reply"
     REPLY = "reply"
     STOP = "stop"
+    ROUTINE = "routine/{id}"
+    ROUTINE_SET = "routine/{id}/set"
     MASTER_STATUS = "master/status"
     MASTER_INFO = "master/info"
     MASTER_HEALTH = "master/health"
@@ -48,6 +50,8 @@ class Kind(StrEnum):
     OUTPUT_SET = "node/{node}/out/{device}/set"
     OUTPUT_CAUSE = "node/{node}/out/{device}/cause"
     SENSOR = "node/{node}/sensor/{device}"
+    REFLEX = "node/{node}/reflex/{id}"
+    REFLEX_SET = "node/{node}/reflex/{id}/set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ DELIVERY: Final[dict[Kind, Delivery]] = {
         retain=kind
         in (
             Kind.STOP,
+            Kind.ROUTINE,
             Kind.MASTER_STATUS,
             Kind.MASTER_INFO,
             Kind.MASTER_HEALTH,
@@ -74,6 +79,7 @@ DELIVERY: Final[dict[Kind, Delivery]] = {
             Kind.OUTPUT,
             Kind.OUTPUT_CAUSE,
             Kind.SENSOR,
+            Kind.REFLEX,
         ),
     )
     for kind in Kind
