@@ -31,6 +31,8 @@ OUT: Final = (
     Kind.OUTPUT,
     Kind.OUTPUT_CAUSE,
     Kind.SENSOR,
+    Kind.REFLEX,
+    Kind.ROUTINE,
 )
 """What others may see. Tasks, results and the model's traffic stay in the house: a request's events tell its story."""
 IN: Final = (Kind.REQUEST,)

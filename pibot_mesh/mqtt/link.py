@@ -17,6 +17,8 @@ from pibot_mesh.protocol.topics import DELIVERY, Address, Kind, Topics
 _log = logging.getLogger(__name__)
 _DROPPABLE: Final = frozenset((Kind.REQUEST_EVENT, Kind.TASK_EVENT, Kind.NODE_EVENT, Kind.REPLY))
 """What makes room for replies and results where too much waits: a gap in ``seq`` shows it (promise 7)."""
+_ORDERS: Final = frozenset((Kind.OUTPUT_SET, Kind.REFLEX_SET, Kind.ROUTINE_SET))
+"""What is meant for now: read at QoS 0, so that no session keeps an order for whoever is away."""
 _WILL_DELAY_S: Final = 10
 """A blink of the Wi-Fi shorter than this is nobody's business (MQTT 5 only)."""
 
@@ -56,7 +58,7 @@ class Link:
             on_disconnect=disconnected,
             on_error=self._on_error,
             subscriptions=[
-                Subscription(topics.filter(kind, node=node), qos=0 if kind is Kind.OUTPUT_SET else DELIVERY[kind].qos)
+                Subscription(topics.filter(kind, node=node), qos=0 if kind in _ORDERS else DELIVERY[kind].qos)
                 for kind, node in listen
             ],
             will=will,

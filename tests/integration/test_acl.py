@@ -29,6 +29,7 @@ MASTER_WRITES = (
     "pibot/request/r1/reply",
     "pibot/reply",
     "pibot/reply/me",
+    "pibot/routine/morning",
     "pibot/node/worker-1/task",
     "pibot/node/worker-1/task/t1/control",
     "pibot/node/worker-1/control",
@@ -48,11 +49,14 @@ NODE_WRITES = (
     "pibot/node/{}/out/fan",
     "pibot/node/{}/out/fan/cause",
     "pibot/node/{}/sensor/climate",
+    "pibot/node/{}/reflex/cool",
 )
 PERSON_WRITES = (
     "pibot/request",
     "pibot/request/r1/control",
     "pibot/node/worker-1/out/fan/set",
+    "pibot/node/worker-1/reflex/cool/set",
+    "pibot/routine/morning/set",
     "pibot/stop",
 )
 NODE_READS = (
@@ -60,6 +64,7 @@ NODE_READS = (
     "pibot/node/{}/task/t1/control",
     "pibot/node/{}/control",
     "pibot/node/{}/out/fan/set",
+    "pibot/node/{}/reflex/cool/set",
     "pibot/node/{}/llm/c1/chunk",
     "pibot/node/{}/status",
     "pibot/node/{}/card",
@@ -67,6 +72,7 @@ NODE_READS = (
     "pibot/master/status",
 )
 OTHERS = ("homeassistant/status", "pibot/other")
+SETS = ("out/fan/set", "reflex/cool/set")
 
 
 def of(node: str, templates: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,15 +94,17 @@ MAY_WRITE = {
     | {f"pibot/node/{name}/{rest}" for name in ("person", "monitor") for rest in ("task/t1/control", "llm/c1/chunk")},
     "worker-1": set(of("worker-1", NODE_WRITES)),
     "worker-3": set(of("worker-3", NODE_WRITES)),
-    "person": {*PERSON_WRITES} | {f"pibot/node/{name}/out/fan/set" for name in ("worker-2", "monitor")},
+    "person": {*PERSON_WRITES}
+    | {f"pibot/node/{name}/{what}" for name in ("worker-2", "monitor") for what in SETS},
     "homeassistant": {*PERSON_WRITES, "homeassistant/status"}
-    | {f"pibot/node/{name}/out/fan/set" for name in ("worker-2", "monitor", "person")},
+    | {f"pibot/node/{name}/{what}" for name in ("worker-2", "monitor", "person") for what in SETS},
     "monitor": set(),
 }
 MAY_WRITE["master-2"] = MAY_WRITE["master"]
 MASTER_READS = (
     "pibot/request",
     "pibot/request/r1/control",
+    "pibot/routine/morning/set",
     "pibot/stop",
     "pibot/master/status",
     "homeassistant/status",
@@ -248,7 +256,8 @@ async def test_a_master_reads_requests_and_what_nodes_say(broker: Mosquitto, mas
 
     assert received >= set(MASTER_READS)
     assert not {topic for topic in received if topic.endswith(("/task", "/control", "/chunk", "/set", "/log"))} - {
-        "pibot/request/r1/control"
+        "pibot/request/r1/control",
+        "pibot/routine/morning/set",
     }
 
 

@@ -79,7 +79,7 @@ def test_a_value_is_written_as_it_is_read(value: bool | float) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e15])
 def test_a_value_that_is_no_number_is_not_written(value: float) -> None:
     """A reader would refuse it."""
-    with pytest.raises(ProtocolError, match="ON, OFF or a number"):
+    with pytest.raises(ProtocolError, match="ON, OFF, a color or a number"):
         encode_value(value)
 
 
