@@ -214,9 +214,11 @@ class MasterCore:
         """How many requests have no reply yet."""
         return len(self._open)
 
-    def knows(self, request_id: str) -> bool:
-        """Whether the core still holds this request; otherwise the ledger may know it."""
-        return self._record(request_id) is not None
+    def held(self, request_id: str) -> Record | None:
+        """The record of a request that the core still holds; of others the ledger may know."""
+        if request_id in self._open:
+            return self._open[request_id].record
+        return self._unsent.get(request_id) or self._closed.get(request_id)
 
     def wake_at(self) -> float | None:
         """When `tick` must be called next, or None."""
@@ -476,21 +478,16 @@ class MasterCore:
 
     def _find(self, event: RequestArrived, now: float) -> Record | None:
         """The record of a request that came before: by its id, or, for plain text, as a copy of one delivery."""
-        known = self._record(event.request.id) or event.known
+        known = self.held(event.request.id) or event.known
         if known is None and event.is_copy:
             request_id = self._delivered_as(event, now)
-            return None if request_id is None else self._record(request_id)
+            return None if request_id is None else self.held(request_id)
         return known
 
     def _delivered_as(self, event: RequestArrived, now: float) -> str | None:
         """The id of the request that came before as the very delivery that *event* is a copy of."""
         request_id, accepted_at = self._deliveries.get((event.origin, event.request.text), (None, 0.0))
         return request_id if event.is_copy and now - accepted_at <= COPY_WITHIN_S else None
-
-    def _record(self, request_id: str) -> Record | None:
-        if request_id in self._open:
-            return self._open[request_id].record
-        return self._unsent.get(request_id) or self._closed.get(request_id)
 
     def _note_delivery(self, record: Record, now: float) -> None:
         """Plain text has no id of its own: remember how it came, for as long as the broker may bring it again."""
@@ -535,7 +532,7 @@ class MasterCore:
         return [replace(again, is_kept=False)]
 
     def _request_malformed(self, request_id: str | None, error: WireError) -> list[MasterEffect]:
-        if request_id is None or self.knows(request_id):
+        if request_id is None or self.held(request_id) is not None:
             return []
         request = Request(request_id, "?")
         reply = self._reply(Record(request, Origin(), State.REJECTED), State.REJECTED, error.message, error)

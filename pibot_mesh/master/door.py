@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from pibot_mesh.errors import ErrorCode, ProtocolError, StoreError
 from pibot_mesh.logs import Throttle
 from pibot_mesh.master.books import KEEP_UP_S, Books
-from pibot_mesh.master.events import MasterInput, Origin, RequestArrived, RequestControlled, RequestMalformed
+from pibot_mesh.master.events import MasterInput, Origin, Record, RequestArrived, RequestControlled, RequestMalformed
 from pibot_mesh.master.store import Known
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.protocol.codec import decode
@@ -40,8 +40,8 @@ class House(Protocol):
     def stuck(self) -> StoreError | None:
         """Why nothing can be stored at the moment."""
 
-    def knows(self, request_id: str) -> bool:
-        """Whether the core holds this request."""
+    def held(self, request_id: str) -> Record | None:
+        """The record of a request that the core holds."""
 
     def admit(self, event: MasterInput, message: Message) -> None:
         """Hand *event* to the core; *message* is acknowledged when what comes of it is stored."""
@@ -93,11 +93,12 @@ class Door:
             messages = [await self._waiting.get()]
             while len(messages) < AT_ONCE and not self._waiting.empty():
                 messages.append(self._waiting.get_nowait())
-            named = (_id_in(message) for address, message in messages if address.kind is Kind.REQUEST)
-            found = await self._found({name for name in named if name is not None and not self._house.knows(name)})
+            named = {_id_in(message) for address, message in messages if address.kind is Kind.REQUEST} - {None}
+            held = {name: record for name in named if name and (record := self._house.held(name)) is not None}
+            found = await self._found({name for name in named if name and name not in held})
             for address, message in messages:
                 try:
-                    self._let_in(address, message, partial(_answer, found))
+                    self._let_in(address, message, partial(_answer, found, held))
                 except ProtocolError as error:
                     self._house.reject(message, error)
                     self._house.dismiss(message)
@@ -128,18 +129,19 @@ class Door:
         if origin.is_plain and not self._books.is_leader:
             self._house.dismiss(message)
             return
-        is_held = self._house.knows(request.id)
+        # Its record goes along: until the core comes to it, it may hold the request no more.
+        known = self._house.held(request.id)
         # What several masters share is back soon; what it cannot store now waits, and is not refused.
-        known, why = None, None if is_held or self._is_for_several(origin) else self._house.stuck
+        why = None if known is not None or self._is_for_several(origin) else self._house.stuck
         try:
-            known = None if is_held else find(request.id)
+            known = known or _record(find(request.id))
         except StoreError as error:
             why = error
         if known is None and (why is not None or self._house.was_refused(request.id)):
             self._not_storable(request, origin, why)
             self._house.dismiss(message)
             return
-        arrived = RequestArrived(request, origin, message.retain, message.dup, known.record if known else None)
+        arrived = RequestArrived(request, origin, message.retain, message.dup, known)
         self._house.admit(arrived, message)
 
     def _malformed(self, error: ProtocolError, message: Message, find: Callable[[str], Known | None]) -> None:
@@ -194,7 +196,14 @@ def _id_in(message: Message) -> str | None:
         return error.id
 
 
-def _answer(found: dict[str, Known] | StoreError, request_id: str) -> Known | None:
+def _answer(found: dict[str, Known] | StoreError, held: dict[str, Record], request_id: str) -> Known | None:
+    """What was known of a request when the ledger was asked: the core held it, or the ledger has it."""
+    if request_id in held:
+        return Known(held[request_id])
     if isinstance(found, StoreError):
         raise found
     return found.get(request_id)
+
+
+def _record(known: Known | None) -> Record | None:
+    return None if known is None else known.record

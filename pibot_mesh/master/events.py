@@ -96,7 +96,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class RequestArrived:
-    """A Request was read. *known* is its record, where the ledger has one that the core does not hold."""
+    """A Request was read. *known* is its record as the core held it when it came, or as the ledger has it."""
 
     request: Request
     origin: Origin = Origin()

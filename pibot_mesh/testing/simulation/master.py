@@ -163,10 +163,10 @@ class MasterProcess(Process[m.MasterInput, m.MasterEffect]):
         if is_plain and not self.ledger.is_leader(self.boot):
             then()
             return
-        is_held = self.core.knows(request.id)
-        known, why = None, None if is_held else self.stuck
+        known = self.core.held(request.id)
+        why = None if known is not None else self.stuck
         try:
-            known = None if is_held else find(request.id)
+            known = known or find(request.id)
         except StoreError as error:
             why = error
         if known is None and why is not None:

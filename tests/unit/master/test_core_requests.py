@@ -124,10 +124,10 @@ def test_a_known_request_that_has_ended_gives_the_same_reply_again() -> None:
     assert play.ask() == [SendReply(first, Origin(), is_final=False)]
 
     later = play.again()
-    assert not later.core.knows("r1")
+    assert later.core.held("r1") is None
     asked_again = RequestArrived(Request("r1", "do it"), known=later.ledger["r1"])
     assert later.hear(asked_again) == [SendReply(first, Origin(), is_final=False)]
-    assert later.core.knows("r1")
+    assert later.core.held("r1") is not None
 
 
 def test_a_reply_is_said_at_every_connect_until_the_broker_has_it() -> None:
@@ -214,8 +214,25 @@ def test_the_replies_in_memory_are_bounded() -> None:
         play.ask(Refusal(WireError("not_understood", "what?")), f"r{i}")
         play.hear(ReplyDelivered(f"r{i}"))
 
-    assert not play.core.knows("r0")
-    assert play.core.knows("r1")
+    assert play.core.held("r0") is None
+    assert play.core.held("r1") is not None
+
+
+def test_a_copy_that_waited_while_its_reply_left_the_memory_is_no_new_request() -> None:
+    """It brings its record along, as the core held it when it came."""
+    play = Play()
+    play.ask(Refusal(WireError("not_understood", "what?")), "r0")
+    play.hear(ReplyDelivered("r0"))
+    held = play.core.held("r0")
+    assert held is not None
+    for i in range(1, KEPT_REPLIES + 1):
+        play.ask(Refusal(WireError("not_understood", "what?")), f"r{i}")
+        play.hear(ReplyDelivered(f"r{i}"))
+
+    effects = play.hear(RequestArrived(held.request, known=held))
+
+    assert [effect.reply for effect in only(effects, SendReply)] == [held.reply]
+    assert only(effects, Save) == []
 
 
 # Refused

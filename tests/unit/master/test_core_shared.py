@@ -137,7 +137,7 @@ def test_a_request_that_was_lost_is_not_worked_on_any_more() -> None:
 
     assert [effect.task for effect in only(effects, SendTaskControl)] == ["r1-s3"]
     assert play.core.open_requests == 0
-    assert not play.core.knows("r1")
+    assert play.core.held("r1") is None
     assert [effect for effect in play.wait(500) if not isinstance(effect, Note)] == []
     assert play.control("cancel") == [Note("cancel for request r1, which is not open: ignored", "info")]
 
