@@ -9,26 +9,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pibot_mesh.config.settings import DeviceSettings
+from pibot_mesh.config.settings import DeviceSettings, SafetySettings
 from pibot_mesh.config.source import Source
 from pibot_mesh.errors import ConfigError, ErrorCode, ToolError
 from pibot_mesh.hardware.changes import Change
-from pibot_mesh.hardware.found import SimulatedLevels, driven_levels
+from pibot_mesh.hardware.found import SimulatedLevels, driven_values
 from pibot_mesh.hardware.inputs import Inputs
-from pibot_mesh.hardware.kinds import KINDS, check, option, spec
-from pibot_mesh.hardware.outputs import Outputs, Write, rule_of, unknown_device, value_words
+from pibot_mesh.hardware.kind import pin_words, pins_of
+from pibot_mesh.hardware.kinds import KINDS, check, spec
+from pibot_mesh.hardware.output_values import is_near, rule_of
+from pibot_mesh.hardware.outputs import Outputs, Write, unknown_device, value_words
 from pibot_mesh.hardware.pins import OutputPin, Pin, open_factory, pin_errors
+from pibot_mesh.hardware.safety_check import check_safety
 from pibot_mesh.hardware.sensing import Sensing
 from pibot_mesh.protocol.messages import Cause, DeviceSpec, OutputValue
 
 _NOUNS: Final = {"out": "output", "in": "input", "sensor": "sensor"}
 
-_log = logging.getLogger(__name__)
+_LONGEST_REASON: Final = 500
+"""Characters, by the protocol."""
 
-SAFE_AGAIN_S: Final = 1.0
-"""Seconds after which an output that could not be made safe is tried again."""
-READ_BACK_TOLERANCE: Final = 1.0
-"""Percent: drivers round a level to what their pins can do."""
+_log = logging.getLogger(__name__)
 
 
 class Board:
@@ -37,7 +38,7 @@ class Board:
     *on_change* is told of every change, in that thread; it must not block or raise. With *simulate* nothing outside the
     process is touched but the file *levels*, where there is one: there simulated outputs stay what they are when the
     process is killed, as those on pins may. *seed* makes the sensors repeatable. Raises ConfigError where *devices*
-    cannot be.
+    cannot be, or not with the node's *safety*.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class Board:
         *,
         simulate: bool,
         on_change: Callable[[Change], None],
+        safety: SafetySettings = SafetySettings(),
         levels: Path | None = None,
         now: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
-        problems = check(devices, simulate=simulate)
+        problems = [*check(devices, simulate=simulate), *check_safety(devices, safety)]
         if problems:
             raise ConfigError([Source().show(problem) for problem in problems])
         self._devices = {device.id: device for device in devices}
@@ -58,9 +60,9 @@ class Board:
         self._simulate = simulate
         self._on_change = on_change
         self._now = now
-        self._outputs = Outputs(rule_of(device) for device in self._of("out"))
-        self._inputs = Inputs(self._of("in"), tell=self._tell)
-        self._sensing = Sensing(self._of("sensor"), tell=self._tell, now=now, seed=seed)
+        self._outputs = Outputs([rule_of(device, safety) for device in self._of("out")], safety.interlocks)
+        self._inputs = Inputs(self._of("in"), tell=self._tell, now=now)
+        self._sensing = Sensing(self._of("sensor"), simulate=simulate, tell=self._tell, now=now, seed=seed)
         self._factory: Any = None
         self._levels_file = levels if simulate else None
         self._levels: SimulatedLevels | None = None
@@ -84,13 +86,14 @@ class Board:
         self._loop = asyncio.get_running_loop()
         try:
             self._take_pins()
-            for write in self._outputs.begin():
+            for write in self._outputs.begin(self._now()):
                 self._write(write)
         except BaseException as error:
             await self.stop()
             if isinstance(error, ToolError):
                 raise ConfigError([f"devices: {error}"]) from error
             raise
+        self._arm()
         self._inputs.start()
         self._sensing.start()
 
@@ -112,16 +115,11 @@ class Board:
         that ran for it goes on running then.
         """
         self._check_direction(device, "out")
-        safe_at = self._outputs.safe_at(device)
-        for write in self._outputs.set(device, value, cause=cause, for_s=for_s, now=self._now()):
-            try:
+        try:
+            for write in self._outputs.set(device, value, cause=cause, for_s=for_s, now=self._now()):
                 self._write(write)
-            except ToolError:
-                if safe_at is not None:
-                    self._outputs.make_safe_at(device, safe_at)
-                raise
-            finally:
-                self._arm()
+        finally:
+            self._arm()
         return self.state(device)
 
     def hold(self, held: bool, cause: Cause) -> None:
@@ -134,18 +132,32 @@ class Board:
     def make_safe(self, cause: Cause) -> None:
         """Every output goes to its safe value. One that cannot be set does not keep the others from it.
 
-        It is tried again every second, as when the emergency stop is pulled and when a time is over.
+        It is tried again every second, whatever the reason for which it had to be safe.
         """
         self._try_all(self._outputs.make_safe(cause))
 
+    def task_failed(self, task_id: str, reason: str) -> None:
+        """What the task *task_id* was the last to set goes to its safe value; *reason* says in words what happened."""
+        self._try_all(
+            self._outputs.task_failed(task_id, Cause(by="safety", id=task_id, reason=reason[:_LONGEST_REASON]))
+        )
+
+    def reach(self, is_reached: bool, reason: str) -> None:
+        """Whether broker and master can be reached, or for what *reason* (``no master``) not. May be called any time.
+
+        Until the first call they count as gone: each output has its time from the start on.
+        """
+        self._outputs.reach(is_reached, reason, self._now())
+        self._arm()
+
     def state(self, device: str) -> OutputValue:
         """The state of an output as read back when it was set; of an input as its pin reads now. Raises ToolError."""
-        inputs, outputs = self._inputs.states(), self._outputs.states
-        if device in inputs:
-            return inputs[device]
-        if device not in outputs:
+        outputs, inputs = self._outputs.states, [device.id for device in self._of("in")]
+        if device in outputs:
+            return outputs[device][0]
+        if device not in inputs:
             raise unknown_device(device, "output or input", (*outputs, *inputs))
-        return outputs[device][0]
+        return self._inputs.state(device)
 
     def found(self, device: str) -> OutputValue | None:
         """What the pin of an output was at when the board started, before anything was set.
@@ -172,10 +184,17 @@ class Board:
         """What each sensor gave last; a sensor that never answered is missing."""
         return self._sensing.readings()
 
-    def simulated_pin(self, device: str) -> Pin:
-        """The simulated pin of a device, to press a button or look at a lamp. Only while the board runs simulated."""
+    def silent(self) -> tuple[str, ...]:
+        """The sensors that did not answer when they were last asked."""
+        return self._sensing.silent()
+
+    def simulated_pin(self, device: str, role: str = "pin") -> Pin:
+        """The simulated pin of a device, to press a button or look at a lamp. Only while the board runs simulated.
+
+        *role* says which, of a device on several pins.
+        """
         assert self._simulate, "only simulated pins can be driven"
-        pin: Pin = self._factory.pin(self._devices[device].pin)
+        pin: Pin = self._factory.pin(pins_of(self._devices[device])[role])
         return pin
 
     # --- Pins ---
@@ -190,30 +209,17 @@ class Board:
         if self._levels_file is not None:
             self._levels = SimulatedLevels(self._levels_file)
         self._found = self._find()
-        for device in self._of("out"):
+        rules = [self._outputs.rule(device.id) for device in self._of("out")]
+        for rule in sorted(rules, key=lambda rule: rule.is_on(rule.safe)):
+            device = self._devices[rule.id]
             with pin_errors(device):
-                safe = self._outputs.rule(device.id).safe
-                self._output_pins[device.id] = OutputPin(device, self._factory, safe, self._levels)
+                self._output_pins[rule.id] = OutputPin(device, self._factory, rule.safe, self._levels)
         self._inputs.take_pins(self._factory)
 
     def _find(self) -> dict[str, OutputValue]:
-        on_pins = {device.id: device.pin for device in self._of("out") if device.pin is not None}
         if self._levels is not None:
-            read = {device: self._levels.read(pin) for device, pin in on_pins.items()}
-            return {
-                device: level if self._specs[device].dimmable else level > 0
-                for device, level in read.items()
-                if level is not None
-            }
-        if self._simulate:
-            return {}
-        switched = {device: pin for device, pin in on_pins.items() if not self._specs[device].dimmable}
-        high = driven_levels(self._factory.chip, switched.values())
-        return {
-            device: high[pin] == option(self._devices[device], "active_high")
-            for device, pin in switched.items()
-            if pin in high
-        }
+            return self._levels.values(self._of("out"))
+        return {} if self._simulate else driven_values(self._factory.chip, self._of("out"))
 
     def _release_pins(self) -> None:
         self._inputs.stop()
@@ -234,10 +240,11 @@ class Board:
             pin.write(write.value)
             reads = pin.read()
         except Exception as error:  # drivers raise what they like
+            self._outputs.doubt(write, self._now())
             raise ToolError(f"{name} could not be set: {error}", retryable=True) from error
-        self._tell(self._outputs.confirm(write, reads))
+        self._tell(self._outputs.confirm(write, reads, self._now()))
         if not reads_as(self._specs[write.device], reads, write.value):
-            wiring = f"check what is wired to GPIO {self._devices[write.device].pin}"
+            wiring = f"check what is wired to {pin_words(self._devices[write.device])}"
             raise ToolError(
                 f"{name} was set to {value_words(write.value)}, but its pin reads {value_words(reads)}: {wiring}"
             )
@@ -251,17 +258,21 @@ class Board:
 
     def _try_all(self, writes: Iterable[Write]) -> None:
         for write in writes:
-            if write.device not in self._output_pins:
-                continue
-            try:
-                self._write(write)
-                self._unsafe.discard(write.device)
-            except ToolError as error:
-                if write.device not in self._unsafe:
-                    _log.error("%s; trying again until it is safe", error)
-                self._unsafe.add(write.device)
-                self._outputs.make_safe_at(write.device, self._now() + SAFE_AGAIN_S)
+            for one in (*self._outputs.giving_way(write), write):
+                if one.device in self._output_pins:
+                    self._try(one)
         self._arm()
+
+    def _try(self, write: Write) -> None:
+        try:
+            self._outputs.check_interlocks(write.device, write.value)
+            self._write(write)
+            self._unsafe.discard(write.device)
+        except ToolError as error:
+            if write.device not in self._unsafe:
+                _log.error("%s; trying again until it is safe", error)
+            self._unsafe.add(write.device)
+            self._outputs.again(write, self._now())
 
     # --- Time ---
 
@@ -288,8 +299,8 @@ class Board:
 
 
 def reads_as(spec: DeviceSpec, reads: OutputValue, value: OutputValue) -> bool:
-    """Whether an output whose pin reads *reads* is at *value*."""
-    return abs(reads - value) <= READ_BACK_TOLERANCE * spec.dimmable
+    """Whether an output whose pin reads *reads* is at *value*, but for what a driver rounds of a level or color."""
+    return is_near(reads, value) if spec.dimmable or spec.color else reads == value
 
 
 def default_simulated_devices() -> tuple[DeviceSettings, ...]:

@@ -13,7 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.errors import StoreError
+from pibot_mesh.hardware.kind import pins_of
+from pibot_mesh.hardware.kinds import option
+from pibot_mesh.hardware.levels import is_pulsed, value_at
+from pibot_mesh.protocol.messages import OutputValue
 
 _LEVEL: Final = struct.Struct("<d")
 """One more than the level, so that a hole in the file is a pin that is not driven."""
@@ -43,6 +48,17 @@ def driven_levels(chip: int, pins: Iterable[int]) -> dict[int, bool]:
     return levels
 
 
+def driven_values(chip: int, outputs: Iterable[DeviceSettings]) -> dict[str, OutputValue]:
+    """What each of *outputs* is at, by its id, of those that are driven still. One driven by pulses says nothing."""
+    pins = {device.id: device for device in outputs if not is_pulsed(device)}
+    high = driven_levels(chip, (pin for device in pins.values() for pin in pins_of(device).values()))
+    return {
+        id_: high[device.pin] == option(device, "active_high")
+        for id_, device in pins.items()
+        if device.pin is not None and device.pin in high
+    }
+
+
 class SimulatedLevels:
     """What simulated outputs are at, in percent, in a file: they outlive a killed process, as those of real pins do.
 
@@ -62,6 +78,16 @@ class SimulatedLevels:
         found = os.pread(self._file, _LEVEL.size, pin * _LEVEL.size)
         level = _LEVEL.unpack(found)[0] - 1 if len(found) == _LEVEL.size else -1.0
         return float(level) if 0 <= level <= 100 else None
+
+    def values(self, outputs: Iterable[DeviceSettings]) -> dict[str, OutputValue]:
+        """What each of *outputs* is at, by its id, of those that are driven."""
+        found: dict[str, OutputValue] = {}
+        for device in outputs:
+            read = {pin: self.read(pin) for pin in pins_of(device).values()}
+            value = value_at(device, {pin: level for pin, level in read.items() if level is not None})
+            if value is not None:
+                found[device.id] = value
+        return found
 
     def keep(self, pin: int, level: float | None) -> None:
         """*pin* is at *level* now; None: it is not driven any more."""

@@ -15,6 +15,7 @@ from pibot_mesh.agent.tools import Tool, ToolContext, ToolFunction
 from pibot_mesh.errors import ErrorCode, ToolError
 from pibot_mesh.hardware.board import Board, reads_as
 from pibot_mesh.hardware.kinds import KINDS
+from pibot_mesh.hardware.levels import white
 from pibot_mesh.hardware.outputs import MAX_FOR_S, MIN_FOR_S, value_words
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import Cause, DeviceSpec, Effect, Output, OutputValue, ToolSpec
@@ -39,9 +40,11 @@ def device_tools(board: Board) -> list[Tool]:
 
 
 def wire_value(value: OutputValue) -> str | float:
-    """``ON``, ``OFF`` or a number, as protocol.md writes states."""
+    """``ON``, ``OFF``, a number or a color, as protocol.md writes states."""
     if isinstance(value, bool):
         return "ON" if value else "OFF"
+    if isinstance(value, str):
+        return value
     return int(value) if value == int(value) else value
 
 
@@ -76,13 +79,18 @@ def _tool(
         "required": list(required),
         "additionalProperties": False,
     }
-    spec = ToolSpec(name, description, parameters, effect, safe_to_retry=effect == "read", timeout_s=10.0)
+    spec = ToolSpec(name, description, parameters, effect, safe_to_retry=effect == "read", timeout_s=15.0)
     return Tool(spec, run)
 
 
 def _device_property(specs: Sequence[DeviceSpec]) -> JSON:
-    words = ", ".join(f"{spec.id} ({spec.name}{' in ' + spec.room if spec.room else ''})" for spec in specs)
+    words = ", ".join(f"{spec.id} ({_about(spec)})" for spec in specs)
     return {"type": "string", "enum": [spec.id for spec in specs], "description": words}
+
+
+def _about(spec: DeviceSpec) -> str:
+    label = f", {spec.label}" if spec.label and spec.label != spec.name else ""
+    return f"{spec.name}{' in ' + spec.room if spec.room else ''}{label}"
 
 
 def _units(specs: Sequence[DeviceSpec]) -> dict[str, str]:
@@ -93,10 +101,10 @@ def _output_set(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
     by_id = {spec.id: spec for spec in specs}
 
     async def output_set(args: Mapping[str, JSON], context: ToolContext) -> Output:
-        spec, asked, for_s = by_id[args["device"]], args["value"], args.get("for_s")
-        value: OutputValue = asked == "ON" if isinstance(asked, str) else float(asked)
-        cause = Cause(by="task", id=context.task or None, request=context.request or None)
-        reads = board.set(spec.id, value, cause=cause, for_s=for_s)
+        spec, for_s = by_id[args["device"]], args.get("for_s")
+        time = None if for_s is None else f"for {seconds_words(for_s)}"
+        cause = Cause(by="task", id=context.task or None, request=context.request or None, reason=time)
+        reads = board.set(spec.id, _asked(args), cause=cause, for_s=for_s)
         data: dict[str, JSON] = {"device": spec.id, "name": spec.name, "value": wire_value(reads)}
         text = _output_text(spec, reads)
         if for_s is not None:
@@ -104,19 +112,9 @@ def _output_set(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
             text += f" for {seconds_words(for_s)}"
         return Output(text, data)
 
-    value: dict[str, JSON] = {"enum": ["ON", "OFF"], "description": "ON or OFF."}
-    if any(spec.dimmable for spec in specs):
-        dimmable = ", ".join(spec.id for spec in specs if spec.dimmable)
-        value = {
-            "type": ["string", "number"],
-            "pattern": "^(ON|OFF)$",
-            "minimum": 0,
-            "maximum": 100,
-            "description": f"ON, OFF, or for {dimmable} a number of percent from 0 to 100.",
-        }
     properties = {
         "device": _device_property(specs),
-        "value": value,
+        "value": _value_property(specs),
         "for_s": {
             "type": "number",
             "minimum": MIN_FOR_S,
@@ -127,6 +125,25 @@ def _output_set(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
     description = "Turn an output on or off, or set its level. Answers with the state that was read back."
     tool = _tool("output_set", description, properties, output_set, required=("device", "value"), effect="actuate")
     return replace(tool, settle=lambda args: _settle_output(board, by_id[args["device"]], args))
+
+
+def _value_property(specs: Sequence[DeviceSpec]) -> JSON:
+    dimmable = [spec.id for spec in specs if spec.dimmable]
+    colored = [spec.id for spec in specs if spec.color]
+    if not (dimmable or colored):
+        return {"enum": ["ON", "OFF"], "description": "ON or OFF."}
+    choices = ["ON, OFF"]
+    if dimmable:
+        choices.append(f"for {', '.join(dimmable)} a number of percent from 0 to 100")
+    if colored:
+        choices.append(f"for {', '.join(colored)} a color such as #ff8800, or a number of percent of white")
+    return {
+        "type": ["string", "number"],
+        "pattern": "^(ON|OFF|#[0-9A-Fa-f]{6})$" if colored else "^(ON|OFF)$",
+        "minimum": 0,
+        "maximum": 100,
+        "description": f"{', or '.join(choices)}.",
+    }
 
 
 def _settle_output(board: Board, spec: DeviceSpec, args: Mapping[str, JSON]) -> Settled | None:
@@ -149,19 +166,27 @@ def _settle_output(board: Board, spec: DeviceSpec, args: Mapping[str, JSON]) -> 
     }
     if is_done:
         return Settled(Output(_output_text(spec, now), data), is_done=True)
-    as_ordered = "as ordered" if is_found else f"not {value_words(ordered)} as ordered"
-    text = f"after the restart {spec.name} was found {_at(found)}, {as_ordered}"
+    as_ordered = "as ordered" if is_found else f"not {_words(ordered, spec)} as ordered"
+    text = f"after the restart {spec.name} was found {_at(found, spec)}, {as_ordered}"
     if not reads_as(spec, found, now):
-        text += f", and is {_at(now)} now"
+        text += f", and is {_at(now, spec)} now"
     return Settled(Output(text, data))
 
 
-def _ordered(args: Mapping[str, JSON], spec: DeviceSpec) -> OutputValue:
+def _asked(args: Mapping[str, JSON]) -> OutputValue:
     value = args["value"]
-    if isinstance(value, str):
-        is_on = value == "ON"
-        return (100.0 if is_on else 0.0) if spec.dimmable else is_on
-    return float(value)
+    if value in ("ON", "OFF"):
+        return bool(value == "ON")
+    return value.lower() if isinstance(value, str) else float(value)
+
+
+def _ordered(args: Mapping[str, JSON], spec: DeviceSpec) -> OutputValue:
+    """What *args* ask for, as the output says it."""
+    asked = _asked(args)
+    if isinstance(asked, str) or not (spec.dimmable or spec.color):
+        return asked
+    level = 100.0 * asked if isinstance(asked, bool) else asked
+    return white(level) if spec.color else level
 
 
 def _output_get(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
@@ -177,12 +202,19 @@ def _output_get(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
 
 
 def _output_text(spec: DeviceSpec, value: OutputValue) -> str:
-    return f"{spec.name} is {_at(value)}"
+    return f"{spec.name} is {_at(value, spec)}"
 
 
-def _at(value: OutputValue) -> str:
-    words = value_words(value)
+def _at(value: OutputValue, spec: DeviceSpec) -> str:
+    words = _words(value, spec)
     return f"at {words}" if words.endswith("%") else words
+
+
+def _words(value: OutputValue, spec: DeviceSpec) -> str:
+    """As `value_words`; but 0 percent of a servo's travel is a place and not off, and black is off."""
+    if KINDS[spec.kind].is_position:
+        return f"{value:.4g} %"
+    return "off" if value == white(0) else value_words(value)
 
 
 def _input_read(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
@@ -190,12 +222,13 @@ def _input_read(board: Board, specs: Sequence[DeviceSpec]) -> Tool:
 
     async def input_read(args: Mapping[str, JSON], context: ToolContext) -> Output:  # noqa: ARG001 - a tool's signature
         spec = by_id[args["device"]]
-        is_on = bool(board.state(spec.id))
-        words = KINDS[spec.kind].words
-        assert words is not None
-        state = words.on if is_on else words.off
-        data = {"device": spec.id, "name": spec.name, "value": wire_value(is_on), "state": state}
-        return Output(f"{spec.name} is {state}", data)
+        value, words = board.state(spec.id), KINDS[spec.kind].words
+        data: dict[str, JSON] = {"device": spec.id, "name": spec.name, "value": wire_value(value)}
+        if words is None:
+            data["unit"] = spec.unit
+            return Output(f"{spec.name} is at {value:.6g} {spec.unit}".rstrip(), data)
+        data["state"] = words.on if value else words.off
+        return Output(f"{spec.name} is {data['state']}", data)
 
     properties = {"device": _device_property(specs)}
     return _tool("input_read", "The state of an input.", properties, input_read, required=("device",))

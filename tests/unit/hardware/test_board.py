@@ -279,7 +279,12 @@ async def test_motion_is_seen_where_the_pin_is_high(watched: Watched) -> None:
 
 @pytest.mark.parametrize(
     ("options", "closed_is_high"),
-    [({}, False), ({"pull": "down"}, True), ({"pull": "none", "active_high": False}, False), ({"pull": "none"}, True)],
+    [
+        ({}, False),
+        ({"pull": "down"}, True),
+        ({"pull": "none", "active_high": False}, False),
+        ({"pull": "none", "active_high": True}, True),
+    ],
 )
 async def test_a_contact_is_on_when_open(options: dict[str, object], closed_is_high: bool) -> None:
     """However it is wired."""
@@ -453,7 +458,7 @@ async def test_an_output_that_could_not_be_made_safe_is_tried_again(
     why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Until it is; the log says so once."""
-    monkeypatch.setattr("pibot_mesh.hardware.board.SAFE_AGAIN_S", 0.01)
+    monkeypatch.setattr("pibot_mesh.hardware.outputs.AGAIN_S", 0.01)
     watched = Watched(DeviceSettings("fan", "switch", 17))
     await watched.board.start()
     pin = watched.board._output_pins["fan"]

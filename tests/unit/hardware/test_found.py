@@ -13,11 +13,14 @@ from gpiozero.pins.mock import MockFactory
 from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.errors import StoreError
 from pibot_mesh.hardware.board import Board
-from pibot_mesh.hardware.found import SimulatedLevels, driven_levels
+from pibot_mesh.hardware.found import SimulatedLevels, driven_levels, driven_values
 from pibot_mesh.protocol.messages import Cause, OutputValue
 
 FAN = DeviceSettings("fan", "switch", 17)
 LAMP = DeviceSettings("lamp", "light", 18)
+STRIP = DeviceSettings("strip", "rgb_led", options={"pins": {"red": 6, "green": 13, "blue": 19}})
+FLAP = DeviceSettings("flap", "servo", 12)
+BELL = DeviceSettings("bell", "buzzer", 16, options={"frequency_hz": 440})
 PUMP = DeviceSettings("pump", "relay", 5, options={"active_high": False})
 
 
@@ -46,6 +49,22 @@ async def test_simulated_outputs_stay_what_they_are_when_the_process_is_killed(t
         "lamp": 0.0,
         "pump": False,
     }
+    await later.stop()
+
+
+async def test_a_color_and_a_position_are_found_as_well(tmp_path: Path) -> None:
+    """On as many pins as they have."""
+    dead = board(tmp_path / "pins", STRIP, FLAP, BELL)
+    await dead.start()
+    was: Mapping[str, OutputValue] = {"strip": "#ff8800", "flap": 30.0, "bell": True}
+    for device, value in was.items():
+        dead.set(device, value, cause=Cause("task"))
+
+    later = board(tmp_path / "pins", STRIP, FLAP, BELL)
+    await later.start()
+
+    assert [later.found(device) for device in was] == list(was.values())
+    assert later.state("strip") == "#000000"
     await later.stop()
 
 
@@ -163,6 +182,13 @@ async def test_on_pins_only_what_is_still_driven_is_found(monkeypatch: pytest.Mo
     assert [pins.found(device) for device in ("fan", "pump", "bell", "gate")] == [True, True, None, None]
     assert set(lines.opened) == {"/dev/gpiochip4"}
     await pins.stop()
+
+
+def test_pulses_say_nothing_of_what_their_output_was_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pin may have been left high or low. A switch that is on when low is on."""
+    lines = Lines(dict.fromkeys((5, 6, 12, 13, 16, 17, 18, 19), ("out", 0)))
+    monkeypatch.setitem(sys.modules, "gpiod", lines.module())
+    assert driven_values(0, [FAN, LAMP, PUMP, STRIP, FLAP, BELL]) == {"fan": False, "pump": True}
 
 
 def test_without_libgpiod_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,91 +1,96 @@
-"""The table of kinds, and what hardware has against a configuration."""
+"""The table of kinds, and how a device stands in the node's card."""
 
 from __future__ import annotations
 
 import pytest
 
 from pibot_mesh.config.settings import DeviceSettings
-from pibot_mesh.config.source import Source
+from pibot_mesh.hardware.kind import Kind, options_schema, pin_words, pins_of
 from pibot_mesh.hardware.kinds import KINDS, check, option, spec
 from pibot_mesh.protocol.codec import from_dict, to_dict
-from pibot_mesh.protocol.messages import DeviceSpec
+from pibot_mesh.protocol.messages import DeviceSpec, Measure
 
 
-def device(kind: str = "switch", pin: int | None = 17, id_: str = "fan", **options: object) -> DeviceSettings:
-    """A device called fan."""
-    return DeviceSettings(id_, kind, pin, options=options)
-
-
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        (
-            device("swich"),
-            f"devices.fan.kind: there is no kind 'swich' (did you mean 'switch'?); known are: {', '.join(KINDS)}",
-        ),
-        (device(pin=None), "devices.fan.pin: is missing: give the BCM number of the pin of this switch"),
-        (device("climate", 4), "devices.fan.pin: a climate hangs on no single pin: leave it out"),
-        (device(activ_high=True), "devices.fan.activ_high: unknown key (did you mean 'active_high'?)"),
-        (
-            device("button", zzz=1),
-            "devices.fan.zzz: unknown key; known are: kind, pin, name, room, pull, active_high, bounce_s",
-        ),
-        (device(initial=40), "devices.fan.initial: true or false is expected, not 40"),
-        (device("light", initial=101), "devices.fan.initial: a number from 0 to 100 is expected, not 101"),
-        (
-            device("light", initial="dim"),
-            "devices.fan.initial: true, false or a number from 0 to 100 is expected, not 'dim'",
-        ),
-        (
-            device("light", frequency_hz=0),
-            "devices.fan.frequency_hz: a whole number from 1 to 10000 is expected, not 0",
-        ),
-        (device("button", pull="sideways"), "devices.fan.pull: up, down or none is expected, not 'sideways'"),
-        (
-            device("motion", 2, pull="down"),
-            "devices.fan.pull: GPIO 2 has a pull-up resistor that cannot be turned off: use 'pull: up' or another pin",
-        ),
-    ],
-)
-def test_what_cannot_be_is_told_in_words(settings: DeviceSettings, problem: str) -> None:
-    """What is wrong, where, and what to do."""
-    [found] = check([settings], simulate=True)
-    assert Source().show(found) == f"configuration: {problem}"
-
-
-def test_a_pin_belongs_to_one_device() -> None:
-    """The second one is told who has it."""
-    [problem] = check([device(), device("light", 17, "lamp")], simulate=True)
-    assert problem.path == ("devices", "lamp", "pin")
-    assert problem.text == "GPIO 17 is already used by devices.fan: wire one of them to another pin"
-
-
-def test_a_sensor_without_a_driver_is_never_simulated_unasked() -> None:
-    """Made-up numbers must not pass for measured ones."""
-    [problem] = check([device("climate", None)], simulate=False)
-    assert problem.text.startswith("a climate can only be simulated yet: set 'simulate: true' under node")
-    assert check([device("climate", None)], simulate=True) == []
-
-
-def test_a_motion_sensor_needs_to_say_so_on_a_pin_that_is_pulled_up() -> None:
-    """Its default, a pull-down, is refused too: the board could not set it."""
-    assert [problem.path[-1] for problem in check([device("motion", 3)], simulate=True)] == ["pull"]
-    assert check([device("motion", 3, pull="up")], simulate=True) == []
+def wired(kind: str, **options: object) -> DeviceSettings:
+    """A device of *kind*, called thing, on pins of its own."""
+    roles = KINDS[kind].pin_roles
+    pins = {"pins": {role: 20 + index for index, role in enumerate(roles)}} if roles else {}
+    pin = 17 if KINDS[kind].needs_pin and not roles else None
+    return DeviceSettings("thing", kind, pin, options={**pins, **options})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_right_in_itself(kind: str) -> None:
-    """With nothing but a pin, it passes, has defaults, and its card can go over the wire."""
-    settings = device(kind, 17 if KINDS[kind].needs_pin else None)
+    """With nothing but its pins it passes, has defaults, and its card can go over the wire."""
+    settings = wired(kind)
     assert check([settings], simulate=True) == []
     for key in KINDS[kind].options:
-        written_out = DeviceSettings("fan", kind, settings.pin, options={key: option(settings, key)})
-        assert check([written_out], simulate=True) == []
+        assert check([wired(kind, **{key: option(settings, key)})], simulate=True) == []
     card = spec(settings)
     assert from_dict(DeviceSpec, to_dict(card)) == card
     assert (card.direction == "sensor") == bool(card.measures)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.direction == "out"])
+def test_every_output_can_be_told_where_it_is_safe(kind: Kind) -> None:
+    """It starts there, and rests there when it is lost, unless the file says otherwise."""
+    assert {"initial", "safe", "on_lost", "max_on_s", "min_off_s"} <= set(kind.options)
+    assert kind.options["initial"]["default"] == kind.options["safe"]["default"]
+
+
 def test_a_device_without_a_name_is_called_by_its_id() -> None:
     """With spaces, as people speak."""
     assert spec(DeviceSettings("back_door-2", "contact", 4)).name == "back door 2"
+
+
+def test_the_card_shows_what_people_and_home_assistant_call_a_device() -> None:
+    """And what values it takes."""
+    strip = DeviceSettings("strip", "rgb_led", label="Shelf", device_class="light", options=wired("rgb_led").options)
+    card = spec(strip)
+    assert (card.label, card.device_class, card.color, card.dimmable) == ("Shelf", "light", True, False)
+    assert (spec(wired("servo")).dimmable, spec(wired("servo")).color) == (True, False)
+
+
+def test_an_input_says_its_events_and_its_unit() -> None:
+    """Those of its words, and those that its kind has beside them; a meter's unit is what the file says."""
+    assert spec(wired("contact")).events == ("opened", "closed")
+    assert spec(wired("button")).events[:2] == ("pressed", "released")
+    assert spec(wired("counter", unit="kWh")).unit == "kWh"
+    assert spec(wired("distance")).unit == "cm"
+
+
+def test_a_sensor_says_what_its_voltage_stands_for() -> None:
+    """Where the file says so; and what cannot go together there is refused."""
+    soil = wired("mcp3xxx", measure="moisture", unit="%")
+    assert spec(soil).measures == {"moisture": Measure("%")}
+    assert spec(soil).unit == ""
+    [problem] = check([wired("mcp3xxx", model="mcp3002", channel=5)], simulate=True)
+    assert problem.path == ("devices", "thing", "channel")
+
+
+def test_a_sensor_says_the_events_of_its_thresholds() -> None:
+    """And those that nobody could tell apart are refused."""
+    hot = {"measure": "temperature", "above": 28, "name": "hot"}
+    assert spec(wired("climate", thresholds=[hot])).events == ("hot", "hot_ended")
+    [problem] = check([wired("climate", thresholds=[hot, hot])], simulate=True)
+    assert problem.path == ("devices", "thing", "thresholds", 1, "name")
+
+
+def test_the_pins_of_a_device_have_roles() -> None:
+    """What is no number is none, so that a file can be asked before it is checked."""
+    strip = DeviceSettings("strip", "rgb_led", options={"pins": {"red": 5, "green": "6", "blue": True}})
+    assert pins_of(strip) == {"red": 5}
+    assert pins_of(DeviceSettings("strip", "rgb_led", options={"pins": 5})) == {}
+    assert pins_of(DeviceSettings("fan", "switch", 17)) == {"pin": 17}
+
+
+def test_pins_in_words() -> None:
+    """One, or several."""
+    assert pin_words(DeviceSettings("fan", "switch", 17)) == "GPIO 17"
+    assert pin_words(wired("rgb_led")) == "GPIO 20, 21 and 22"
+
+
+def test_the_schema_of_a_kind_on_several_pins_asks_for_each_of_them() -> None:
+    """And that of the others knows no pins."""
+    assert options_schema(KINDS["rgb_led"])["required"] == ["pins"]
+    assert "pins" not in options_schema(KINDS["relay"])["properties"]  # type: ignore[operator]

@@ -6,31 +6,31 @@ import math
 
 import pytest
 
-from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.errors import ErrorCode, ToolError
 from pibot_mesh.hardware.changes import OutputChanged
-from pibot_mesh.hardware.outputs import OutputRule, Outputs, Write, rule_of, value_words
+from pibot_mesh.hardware.output_values import OutputRule
+from pibot_mesh.hardware.outputs import Outputs, Write, value_words
 from pibot_mesh.protocol.messages import Cause, OutputValue
+from tests.unit.hardware.output_orders import TASK, carried, order, started, values
 
-FAN = OutputRule("fan", "fan", is_dimmable=False, initial=False, safe=False)
-LAMP = OutputRule("lamp", "ceiling lamp", is_dimmable=True, initial=20.0, safe=0.0)
-FRIDGE = OutputRule("fridge", "fridge", is_dimmable=False, initial=True, safe=True)
-TASK = Cause(by="task", id="t1")
+FAN = OutputRule("fan", "fan", initial=False, safe=False, on_lost=False)
+LAMP = OutputRule("lamp", "ceiling lamp", initial=20.0, safe=0.0, on_lost=0.0, is_dimmable=True)
+FRIDGE = OutputRule("fridge", "fridge", initial=True, safe=True, on_lost=True)
 
 
 def outputs() -> Outputs:
-    """A fan, a lamp and a fridge."""
+    """A fan, a lamp and a fridge, before their start."""
     return Outputs([FAN, LAMP, FRIDGE])
 
 
-def values(writes: list[Write]) -> dict[str, OutputValue]:
-    """What is written where."""
-    return {write.device: write.value for write in writes}
+def running() -> Outputs:
+    """The same, after it."""
+    return started(FAN, LAMP, FRIDGE)
 
 
 def test_at_the_start_every_output_gets_its_initial_value() -> None:
     """And the cause says so."""
-    writes = outputs().begin()
+    writes = outputs().begin(0)
     assert values(writes) == {"fan": False, "lamp": 20.0, "fridge": True}
     assert {write.cause.by for write in writes} == {"start"}
 
@@ -80,40 +80,56 @@ def test_a_node_without_outputs_says_so() -> None:
 
 def test_after_its_time_an_output_goes_to_its_safe_value() -> None:
     """Not before, and once."""
-    core = outputs()
-    core.set("fan", True, cause=TASK, for_s=10, now=100)
+    core = running()
+    order(core, "fan", True, 100, for_s=10)
     assert core.wake_at() == 110
-    assert core.expire(109.9) == []
-    [write] = core.expire(110)
+    assert carried(core, core.expire(109.9)) == []
+    [write] = carried(core, core.expire(110))
     assert (write.device, write.value, write.cause.by) == ("fan", False, "timer")
-    assert core.expire(111) == []
+    assert carried(core, core.expire(111)) == []
     assert core.wake_at() is None
 
 
 def test_an_output_that_is_safe_when_on_comes_back_on() -> None:
     """A fridge that is off for a while."""
-    core = outputs()
-    core.set("fridge", False, cause=TASK, for_s=10, now=0)
+    core = running()
+    order(core, "fridge", False, 0, for_s=10)
     assert values(core.expire(10)) == {"fridge": True}
 
 
 @pytest.mark.parametrize("for_s", [None, 60.0])
 def test_setting_again_forgets_the_earlier_time(for_s: float | None) -> None:
     """The last order counts."""
-    core = outputs()
-    core.set("lamp", 50, cause=TASK, for_s=10, now=0)
-    core.set("lamp", 60, cause=TASK, for_s=for_s, now=5)
-    assert core.expire(11) == []
+    core = running()
+    order(core, "lamp", 50, 0, for_s=10)
+    order(core, "lamp", 60, 5, for_s=for_s)
+    assert carried(core, core.expire(11)) == []
     assert core.wake_at() == (None if for_s is None else 65)
 
 
 def test_a_refused_order_leaves_the_earlier_time_alone() -> None:
     """A slip of the pen must not leave a heater on."""
-    core = outputs()
-    core.set("lamp", 50, cause=TASK, for_s=10, now=0)
+    core = running()
+    order(core, "lamp", 50, 0, for_s=10)
     with pytest.raises(ToolError):
         core.set("lamp", 101, cause=TASK, now=5)
     assert values(core.expire(10)) == {"lamp": 0.0}
+
+
+@pytest.mark.parametrize(("for_s", "ends_at"), [(None, 10), (2.0, 7), (60.0, 10)])
+@pytest.mark.parametrize("fails", ["raises", "reads otherwise"])
+def test_an_order_that_a_pin_does_not_follow_leaves_the_earlier_time_running(
+    fails: str, for_s: float | None, ends_at: float
+) -> None:
+    """Of two times, the one that ends first."""
+    core = running()
+    order(core, "lamp", 50, 0, for_s=10)
+    [write] = core.set("lamp", 60, cause=TASK, for_s=for_s, now=5)
+    if fails == "raises":
+        core.doubt(write, 5)
+    else:
+        core.confirm(write, 50.0, 5)
+    assert core.wake_at() == ends_at
 
 
 @pytest.mark.parametrize("for_s", [0.0, -1.0, math.nan, math.inf, 8 * 86400.0])
@@ -133,9 +149,9 @@ def test_a_time_that_would_change_nothing_at_its_end_is_refused() -> None:
 
 def test_the_emergency_stop_makes_all_safe_and_refuses_until_released() -> None:
     """Its end sets nothing: a person decides what moves again."""
-    core, stop = outputs(), Cause(by="stop", reason="emergency stop")
-    core.set("fan", True, cause=TASK, for_s=10, now=0)
-    writes = core.hold(True, stop)
+    core, stop = running(), Cause(by="stop", reason="emergency stop")
+    order(core, "fan", True, 0, for_s=10)
+    writes = carried(core, core.hold(True, stop))
     assert values(writes) == {"fan": False, "lamp": 0.0, "fridge": True}
     assert {write.cause for write in writes} == {stop}
     assert core.is_held
@@ -148,11 +164,18 @@ def test_the_emergency_stop_makes_all_safe_and_refuses_until_released() -> None:
     assert values(core.set("fan", True, cause=TASK, now=2)) == {"fan": True}
 
 
+def test_what_is_made_safe_goes_off_before_anything_goes_on() -> None:
+    """Whatever the order of the configuration."""
+    core = started(FRIDGE, LAMP, FAN)
+    writes = core.make_safe(Cause(by="safety"))
+    assert [write.device for write in writes] == ["lamp", "fan", "fridge"]
+
+
 def test_a_node_that_starts_while_the_stop_holds_starts_safe() -> None:
     """Its journal remembers the stop before the first pin is taken."""
     core = outputs()
     core.hold(True, Cause(by="stop"))
-    writes = core.begin()
+    writes = core.begin(0)
     assert values(writes) == {"fan": False, "lamp": 0.0, "fridge": True}
     assert {write.cause.by for write in writes} == {"stop"}
 
@@ -162,29 +185,13 @@ def test_the_state_is_what_the_pin_reads() -> None:
     core = outputs()
     [write] = core.set("lamp", 41, cause=TASK, now=0)
     assert core.states == {}
-    assert core.confirm(write, 40.0) == OutputChanged("lamp", 40.0, TASK)
+    assert core.confirm(write, 40.0, 0) == OutputChanged("lamp", 40.0, TASK)
     assert core.states == {"lamp": (40.0, TASK)}
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "rule"),
-    [
-        ("switch", {}, OutputRule("x", "x", False, False, False)),
-        ("relay", {"initial": True, "safe": True}, OutputRule("x", "x", False, True, True)),
-        ("light", {}, OutputRule("x", "x", True, 0.0, 0.0)),
-        ("light", {"initial": True, "safe": 5}, OutputRule("x", "x", True, 100.0, 5.0)),
-        ("fan", {"initial": False}, OutputRule("x", "x", True, 0.0, 0.0)),
-    ],
-)
-def test_the_rule_comes_from_the_configuration(kind: str, options: dict[str, object], rule: OutputRule) -> None:
-    """With the kind's defaults."""
-    made = rule_of(DeviceSettings("x", kind, 4, options=options))
-    assert made == rule
-    assert isinstance(made.initial, bool) != made.is_dimmable
-
-
-@pytest.mark.parametrize(
-    ("value", "words"), [(True, "on"), (False, "off"), (0.0, "off"), (40.0, "40 %"), (33.33, "33.33 %")]
+    ("value", "words"),
+    [(True, "on"), (False, "off"), (0.0, "off"), (40.0, "40 %"), (33.33, "33.33 %"), ("#ff8800", "#ff8800")],
 )
 def test_a_value_in_words(value: OutputValue, words: str) -> None:
     """As a person would say it."""

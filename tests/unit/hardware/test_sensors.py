@@ -5,11 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 
 import pytest
 
 from pibot_mesh.config.settings import DeviceSettings
-from pibot_mesh.hardware.sensors import DAY_S, Walk, simulated_sensor
+from pibot_mesh.hardware.kind import Kind
+from pibot_mesh.hardware.sensor_kinds import SENSOR_KINDS, implausible, measures_of
+from pibot_mesh.hardware.sensors import (
+    DAY_S,
+    MACHINE_KINDS,
+    SIMULATED_VOLTS,
+    MachineSensor,
+    Walk,
+    simulated_sensor,
+)
 
 CLIMATE = DeviceSettings("climate", "climate")
 
@@ -82,3 +92,54 @@ def test_the_same_moment_has_the_same_value() -> None:
     value = walk.at(5.0)
     assert walk.at(5.0) == value
     assert walk.at(4.0) == value
+
+
+@pytest.mark.parametrize("kind", SENSOR_KINDS, ids=lambda kind: kind.name)
+async def test_every_kind_can_be_simulated(kind: Kind) -> None:
+    """A day long it gives what it could have measured."""
+    if kind.name in MACHINE_KINDS:
+        return
+    device = DeviceSettings("probe", kind.name, 4 if kind.needs_pin else None)
+    for reading in await day(device, 1, 3600):
+        assert set(reading) == set(measures_of(device))
+        assert implausible(device, reading) is None
+
+
+async def test_the_air_pressure_is_that_of_weather() -> None:
+    """It moves within what a barometer shows in a house, and not by leaps."""
+    pressures = [reading["pressure"] for reading in await day(DeviceSettings("air", "bmp280"), 2)]
+    assert min(pressures) > 970
+    assert max(pressures) < 1055
+    assert max(abs(after - before) for before, after in itertools.pairwise(pressures)) < 3
+
+
+async def test_a_simulated_voltage_is_told_as_what_it_stands_for() -> None:
+    """A probe for soil moves between dry and wet."""
+    options = {"measure": "moisture", "unit": "%", "scale": 100 / SIMULATED_VOLTS}
+    moistures = [reading["moisture"] for reading in await day(DeviceSettings("soil", "ads1115", options=options), 2)]
+    assert min(moistures) >= 0
+    assert max(moistures) <= 100
+    assert max(moistures) - min(moistures) > 10
+
+
+async def test_the_machine_tells_of_itself_also_when_it_is_simulated() -> None:
+    """Its memory is no less true on a laptop."""
+    values = await simulated_sensor(DeviceSettings("me", "system"), lambda: 0.0, 1).read()
+    assert values["memory_free"] > 1
+    assert values["uptime"] > 0
+
+
+async def test_the_cpu_s_use_is_that_since_the_last_reading() -> None:
+    """The first one has none; what the machine does not tell is left out."""
+    clock = [0.0]
+    sensor = MachineSensor(
+        DeviceSettings("cpu", "cpu"), health=lambda: {"load1": 0.5, "uptime_s": 9.0}, clock=lambda: clock[0]
+    )
+    assert await sensor.read() == {"load": 0.5}
+    until = time.monotonic() + 5
+    values: dict[str, float] = {}
+    while "use" not in values:
+        assert time.monotonic() < until, "the kernel counted nothing"
+        clock[0] += 1
+        values = await sensor.read()
+    assert 0 <= values["use"] <= 100

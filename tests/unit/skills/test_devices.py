@@ -54,6 +54,68 @@ async def test_output_set_answers_what_was_read_back(
     assert (await call(board, "output_get", device=args["device"])).text == text
 
 
+STRIP = DeviceSettings("strip", "rgb_led", options={"pins": {"red": 4, "green": 5, "blue": 6}})
+FLAP = DeviceSettings("flap", "servo", 12, room="attic", label="Roof window")
+
+
+@pytest.fixture
+async def workshop() -> AsyncIterator[Board]:
+    """A running board with outputs of the other sorts."""
+    devices = (STRIP, FLAP, DeviceSettings("pump", "motor", 13), DeviceSettings("bell", "buzzer", 16))
+    board = Board(devices, simulate=True, on_change=lambda _: None)
+    await board.start()
+    yield board
+    await board.stop()
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "text", "value"),
+    [
+        ("strip", "#FF8800", "strip is #ff8800", "#ff8800"),
+        ("strip", "ON", "strip is #ffffff", "#ffffff"),
+        ("strip", 50, "strip is #808080", "#808080"),
+        ("strip", "OFF", "strip is off", "#000000"),
+        ("flap", 40, "flap is at 40 %", 40),
+        ("flap", "OFF", "flap is at 0 %", 0),
+        ("pump", "ON", "pump is at 100 %", 100),
+        ("pump", 0, "pump is off", 0),
+        ("bell", "ON", "bell is on", "ON"),
+    ],
+)
+async def test_each_sort_of_output_takes_what_it_can_be(
+    workshop: Board, device: str, asked: JSON, text: str, value: JSON
+) -> None:
+    """A color, a position, a level, on and off."""
+    output = await call(workshop, "output_set", device=device, value=asked)
+    assert output == Output(text, {"device": device, "name": device, "value": value})
+    assert (await call(workshop, "output_get", device=device)).text == text
+
+
+@pytest.mark.parametrize(
+    ("device", "asked"),
+    [("strip", "#ff88"), ("strip", "red"), ("strip", 101), ("flap", "#ff8800"), ("bell", "#ffffff")],
+)
+async def test_a_color_is_for_what_has_one_and_is_written_in_full(workshop: Board, device: str, asked: JSON) -> None:
+    """And nothing moves."""
+    before = workshop.outputs()
+    with pytest.raises(ToolError) as caught:
+        await call(workshop, "output_set", device=device, value=asked)
+    assert caught.value.code == ErrorCode.BAD_ARGUMENTS
+    assert workshop.outputs() == before
+
+
+async def test_the_tools_say_which_device_takes_what(workshop: Board) -> None:
+    """A model reads no configuration: labels and rooms stand beside the names."""
+    properties = device_tools(workshop)[0].spec.parameters["properties"]
+    assert properties["value"]["description"] == (
+        "ON, OFF, or for flap, pump a number of percent from 0 to 100, or for strip a color such as #ff8800, or a "
+        "number of percent of white."
+    )
+    assert properties["device"]["description"] == (
+        "strip (strip), flap (flap in attic, Roof window), pump (pump), bell (bell)"
+    )
+
+
 async def test_output_set_says_for_how_long(board: Board) -> None:
     """And who asked for it is known."""
     output = await call(board, "output_set", device="fan", value="ON", for_s=600)
@@ -105,6 +167,25 @@ async def test_inputs_answer_in_the_words_of_their_kind(board: Board) -> None:
     assert (await call(board, "input_read", device="motion")).text == "motion is seeing no motion"
     board.simulated_pin("door").drive_low()
     assert (await call(board, "input_read", device="door")).text == "back door is closed"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (12.5, "l", "water meter is at 12.5 l"),
+        (3.0, "", "water meter is at 3"),
+        (-20.0, "m³", "water meter is at -20 m³"),
+    ],
+)
+async def test_an_input_that_counts_answers_with_its_number(
+    value: float, unit: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its unit."""
+    meter = DeviceSettings("water", "counter", 24, "water meter", options={"unit": unit})
+    board = Board([meter], simulate=True, on_change=lambda _: None)
+    monkeypatch.setattr(board, "state", lambda _: value)
+    output = await call(board, "input_read", device="water")
+    assert output == Output(text, {"device": "water", "name": "water meter", "value": value, "unit": unit})
 
 
 async def test_a_sensor_is_read_now(board: Board) -> None:
@@ -238,7 +319,12 @@ def test_a_duration_in_words(seconds: float, words: str) -> None:
 
 async def settled(levels: Path, was: OutputValue, options: Mapping[str, object], **args: JSON) -> Settled | None:
     """What `output_set` tells of a call with *args*, for an output that was at *was* when the process was killed."""
-    device = DeviceSettings("out", "light" if isinstance(was, float) else "switch", 17, options=options)
+    kinds: Mapping[type, str] = {bool: "switch", float: "light", str: "rgb_led"}
+    kind, pins = kinds[type(was)], {"pins": {"red": 4, "green": 5, "blue": 6}}
+    if kind == "rgb_led":
+        device = DeviceSettings("out", kind, options={**pins, **options})
+    else:
+        device = DeviceSettings("out", kind, 17, options=options)
     dead = Board([device], simulate=True, on_change=lambda _: None, levels=levels)
     await dead.start()
     dead.set("out", was, cause=Cause("task"))
@@ -260,6 +346,16 @@ async def settled(levels: Path, was: OutputValue, options: Mapping[str, object],
         (40.0, {"initial": 40}, {"value": 40.4}, "out is at 40 %", True),
         (100.0, {"initial": 100}, {"value": "ON"}, "out is at 100 %", True),
         (0.0, {}, {"value": "OFF"}, "out is off", True),
+        ("#000000", {}, {"value": "OFF"}, "out is off", True),
+        ("#ff8800", {"initial": "#ff8800"}, {"value": "#FF8800"}, "out is #ff8800", True),
+        ("#ffffff", {"initial": True}, {"value": "ON"}, "out is #ffffff", True),
+        (
+            "#0000ff",
+            {},
+            {"value": "#ff0000"},
+            "after the restart out was found #0000ff, not #ff0000 as ordered, and is off now",
+            False,
+        ),
         (True, {}, {"value": "ON"}, "after the restart out was found on, as ordered, and is off now", False),
         (60.0, {}, {"value": 60}, "after the restart out was found at 60 %, as ordered, and is off now", False),
         (False, {}, {"value": "ON"}, "after the restart out was found off, not on as ordered", False),

@@ -1,0 +1,1 @@
+"""What reads real sensors: by the kernel's files, over I2C, and over SPI. Blocking, so it runs in threads."""
