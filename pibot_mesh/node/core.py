@@ -37,6 +37,7 @@ from pibot_mesh.node.events import (
     NodeEffect,
     NodeInput,
     Note,
+    OutputNoted,
     OutputOrdered,
     OwnStatusSeen,
     ReloadSkills,
@@ -44,6 +45,7 @@ from pibot_mesh.node.events import (
     RunInput,
     RunTold,
     Save,
+    SaveOutput,
     SaveStop,
     SendEvent,
     SendResult,
@@ -214,6 +216,8 @@ class NodeCore:
                 return self._stop_seen(is_stopped, now)
             case OutputOrdered(device, order, is_retained):
                 return self._output_ordered(device, order, is_retained)
+            case OutputNoted(device, value, cause):
+                return [SaveOutput(device, value, cause)]
         return self._run_heard(event, now)
 
     def _run_heard(self, event: RunInput, now: float) -> list[NodeEffect]:

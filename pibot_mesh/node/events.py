@@ -9,10 +9,12 @@ from typing import Literal, TypeAlias
 from pibot_mesh.errors import ProtocolError
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import (
+    Cause,
     Control,
     Event,
     Output,
     OutputSet,
+    OutputValue,
     Result,
     Task,
     TaskOutcome,
@@ -179,6 +181,15 @@ class OutputOrdered:
     is_retained: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OutputNoted:
+    """An output was set, by whomever: its pin reads *value* now."""
+
+    device: str
+    value: OutputValue
+    cause: Cause
+
+
 RunInput: TypeAlias = ToolEnded | RunTold | CallBegun | CallEnded | ApprovalAwaited | ApprovalAnswered
 """What comes from the run of a task."""
 NodeInput: TypeAlias = (
@@ -193,6 +204,7 @@ NodeInput: TypeAlias = (
     | OwnStatusSeen
     | StopSeen
     | OutputOrdered
+    | OutputNoted
 )
 
 
@@ -219,6 +231,15 @@ class SaveStop:
     """Write the emergency stop's state to the journal, synced to disk."""
 
     is_stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOutput:
+    """Write to the journal what an output is at, and what set it. Not synced: after a pulled plug the pin says more."""
+
+    device: str
+    value: OutputValue
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +341,7 @@ NodeEffect: TypeAlias = (
     Save
     | Forgotten
     | SaveStop
+    | SaveOutput
     | StartTool
     | EndTool
     | AgentOrder

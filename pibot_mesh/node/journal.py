@@ -1,4 +1,4 @@
-"""What a node must remember over a restart, in SQLite: its tasks, what is forgotten, whom it obeys, and the stop."""
+"""What a node must remember over a restart, in SQLite: tasks, what is forgotten, whom it obeys, stop and outputs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Final
 
 from pibot_mesh.node.core import MAX_FORGOTTEN
 from pibot_mesh.node.epochs import MAX_EPOCHS
-from pibot_mesh.node.events import Entry, Forgotten, NodeEffect, Remembered, Save, SaveStop
-from pibot_mesh.protocol.codec import to_dict
+from pibot_mesh.node.events import Entry, Forgotten, NodeEffect, Remembered, Save, SaveOutput, SaveStop
+from pibot_mesh.protocol.codec import from_dict, to_dict
+from pibot_mesh.protocol.messages import Cause, OutputValue
 from pibot_mesh.storage import Database
 
 _SCHEMA: Final = """
@@ -19,6 +20,7 @@ CREATE TABLE IF NOT EXISTS task (id TEXT PRIMARY KEY, entry TEXT NOT NULL) WITHO
 CREATE TABLE IF NOT EXISTS forgotten (n INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, attempt INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS epoch (n INTEGER PRIMARY KEY, request TEXT UNIQUE NOT NULL, epoch INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS boot (n INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL);
+CREATE TABLE IF NOT EXISTS output (device TEXT PRIMARY KEY, value TEXT NOT NULL, cause TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _NOTE_EPOCH: Final = """
@@ -45,6 +47,11 @@ class Journal:
         epochs = dict(self._database.rows("SELECT request, epoch FROM epoch ORDER BY n"))
         return Remembered(tuple(entries), forgotten, is_stopped=stop == [("STOP",)], epochs=epochs)
 
+    def outputs(self) -> dict[str, tuple[OutputValue, Cause]]:
+        """What each output was at when it was set last, and what set it."""
+        rows = self._database.rows("SELECT device, value, cause FROM output")
+        return {device: (json.loads(value), from_dict(Cause, json.loads(cause))) for device, value, cause in rows}
+
     def begin(self, boot: str) -> frozenset[str]:
         """Write down that the process *boot* begins, synced to disk, and return the ids of those before it."""
         earlier = frozenset(boot for [boot] in self._database.rows("SELECT id FROM boot"))
@@ -55,7 +62,7 @@ class Journal:
 
     def write(self, effects: Sequence[NodeEffect]) -> None:
         """Store the storable among *effects*, all or none; synced to disk where one of them asks for it."""
-        stores = [effect for effect in effects if isinstance(effect, (Save, Forgotten, SaveStop))]
+        stores = [effect for effect in effects if isinstance(effect, (Save, Forgotten, SaveStop, SaveOutput))]
         if not stores:
             return
         with self._database.transaction(durable=needs_sync(stores)) as connection:
@@ -72,11 +79,10 @@ def needs_sync(effects: Sequence[NodeEffect]) -> bool:
     return any(isinstance(effect, SaveStop) or (isinstance(effect, Save) and effect.is_durable) for effect in effects)
 
 
-def _write(connection: sqlite3.Connection, effect: Save | Forgotten | SaveStop) -> None:
+def _write(connection: sqlite3.Connection, effect: Save | Forgotten | SaveStop | SaveOutput) -> None:
     match effect:
         case Save(entry):
-            text = json.dumps(to_dict(entry), ensure_ascii=False, separators=(",", ":"))
-            connection.execute("REPLACE INTO task VALUES (?, ?)", (entry.task.id, text))
+            connection.execute("REPLACE INTO task VALUES (?, ?)", (entry.task.id, _json(entry)))
             if entry.task.epoch:
                 connection.execute(_NOTE_EPOCH, {"request": entry.task.request, "epoch": entry.task.epoch})
         case Forgotten(attempts):
@@ -87,3 +93,9 @@ def _write(connection: sqlite3.Connection, effect: Save | Forgotten | SaveStop) 
             connection.execute(_FORGET_EPOCHS, (MAX_EPOCHS,))
         case SaveStop(is_stopped):
             connection.execute("REPLACE INTO setting VALUES ('stop', ?)", ("STOP" if is_stopped else "RUN",))
+        case SaveOutput(device, value, cause):
+            connection.execute("REPLACE INTO output VALUES (?, ?, ?)", (device, json.dumps(value), _json(cause)))
+
+
+def _json(message: Entry | Cause) -> str:
+    return json.dumps(to_dict(message), ensure_ascii=False, separators=(",", ":"))

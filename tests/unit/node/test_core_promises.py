@@ -20,10 +20,12 @@ from pibot_mesh.node.events import (
     MasterSeen,
     NodeControlled,
     Note,
+    OutputNoted,
     OutputOrdered,
     OwnStatusSeen,
     ReloadSkills,
     Remembered,
+    SaveOutput,
     SaveStop,
     SendResult,
     SetOutput,
@@ -32,7 +34,7 @@ from pibot_mesh.node.events import (
     TaskArrived,
     ToolEnded,
 )
-from pibot_mesh.protocol.messages import Capacity, Control, OutputSet, Result, State, ToolCall, WireError
+from pibot_mesh.protocol.messages import Capacity, Cause, Control, OutputSet, Result, State, ToolCall, WireError
 from tests.unit.node.play import Play, only, registry, results, task
 
 
@@ -305,6 +307,13 @@ def test_the_ids_of_orders_are_bounded() -> None:
 
     assert play.hear(OutputOrdered("fan", OutputSet(True, None, "o1"))) == []
     assert play.hear(OutputOrdered("fan", OutputSet(True, None, "o0"))) != []
+
+
+def test_what_an_output_was_set_to_is_written_down() -> None:
+    """By whomever: the journal knows what each is at."""
+    cause = Cause("rule", "cool")
+
+    assert Play().hear(OutputNoted("fan", True, cause)) == [SaveOutput("fan", True, cause)]
 
 
 def test_a_retained_order_is_refused() -> None:

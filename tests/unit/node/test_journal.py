@@ -11,9 +11,10 @@ import pytest
 
 from pibot_mesh.node.core import MAX_FORGOTTEN
 from pibot_mesh.node.epochs import MAX_EPOCHS
-from pibot_mesh.node.events import Entry, Forgotten, Note, Remembered, Save, SaveStop, SendResult
+from pibot_mesh.node.events import Entry, Forgotten, Note, Remembered, Save, SaveOutput, SaveStop, SendResult
 from pibot_mesh.node.journal import MAX_BOOTS, Journal, needs_sync
 from pibot_mesh.protocol.messages import (
+    Cause,
     Limits,
     Output,
     Result,
@@ -74,9 +75,29 @@ def test_every_field_survives_the_journal(tmp_path: Path) -> None:
     assert list(remembered.forgotten) == ["t8", "t9"], "the oldest first"
 
 
+def test_what_each_output_was_at_survives_with_its_cause(tmp_path: Path) -> None:
+    """The last of each; of a kill nothing more is needed than that it was written."""
+    by_task, by_rule = Cause("task", "t1", "r1", "asked", "b1", 3, 1000.5), Cause("rule", "cool")
+    journal = Journal(tmp_path / "node.sqlite")
+    journal.write(
+        [SaveOutput("fan", True, by_task), SaveOutput("lamp", 40.5, by_task), SaveOutput("led", "#ff8800", by_rule)]
+    )
+    journal.write([SaveOutput("fan", False, by_rule)])
+    journal.close()
+
+    found = Journal(tmp_path / "node.sqlite").outputs()
+
+    assert found == {"fan": (False, by_rule), "lamp": (40.5, by_task), "led": ("#ff8800", by_rule)}
+    assert found["fan"][0] is False
+    assert not needs_sync([SaveOutput("fan", True, by_rule)])
+
+
 def test_a_new_journal_remembers_nothing(tmp_path: Path) -> None:
     """No stop holds."""
-    assert Journal(tmp_path / "node.sqlite").read() == Remembered()
+    journal = Journal(tmp_path / "node.sqlite")
+
+    assert journal.read() == Remembered()
+    assert journal.outputs() == {}
 
 
 def test_a_task_is_replaced_by_what_is_known_of_it_later_and_gone_when_forgotten(tmp_path: Path) -> None:
