@@ -11,6 +11,7 @@ from pibot_mesh.config.skill_folders import mingled
 from pibot_mesh.errors import ConfigError
 from pibot_mesh.hardware.board import Board
 from pibot_mesh.skills.devices import device_tools
+from pibot_mesh.skills.reflexes import Learning, reflex_tools
 from pibot_mesh.skills.system import CpuMeter, system_tools
 from pibot_mesh.skills.timers import Timers
 
@@ -35,7 +36,9 @@ def skill_folders_of(settings: NodeSettings) -> tuple[Path, ...]:
     return tuple(folder.expanduser() for folder in folders)
 
 
-def shipped_skills(settings: NodeSettings, board: Board, timers: Timers, cpu: CpuMeter) -> dict[str, list[Tool]]:
+def shipped_skills(
+    settings: NodeSettings, board: Board, timers: Timers, cpu: CpuMeter, reflexes: Learning
+) -> dict[str, list[Tool]]:
     """The tools of each shipped skill that is on; ``shell`` is one where programs are allowed.
 
     Raises ConfigError for a program that cannot be one.
@@ -64,6 +67,7 @@ def shipped_skills(settings: NodeSettings, board: Board, timers: Timers, cpu: Cp
         "download": download,
         "timers": timers.tools,
         "memory": memory,
+        "reflexes": lambda: reflex_tools(reflexes, board.specs()),
     }
     skills = {name: brings() for name, brings in bring.items() if name in settings.skills.shipped}
     if settings.skills.programs:

@@ -17,6 +17,12 @@ _LINES: Final = 3
 """Up to so many parts stand in one line; more have a line each."""
 _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 _STATS: Final = ("cpu_temp_c", "load1", "mem_free_mb", "disk_free_mb", "uptime_s")
+_FAILURES: Final[Mapping[str | None, str]] = {
+    "system_status": "status_failed",
+    "reflex_list": "reflexes_unread",
+    "reflex_add": "reflex_failed",
+    "reflex_remove": "reflex_not_removed",
+}
 _NO_RESULT: Final = StepResult("s0", State.UNKNOWN)
 
 
@@ -76,6 +82,12 @@ class Answer:
                     return self._readings(data)
                 case "system_status":
                     return self._status(data)
+                case "reflex_list":
+                    return [self._reflexes(data)]
+                case "reflex_add":
+                    return [self._say("reflex_kept", reflex=data.get("id", "?"), says=data.get("says", "?"))]
+                case "reflex_remove":
+                    return [self._say("reflex_removed", reflex=data.get("id", "?"))]
                 case _:
                     return [result.output.text or self._say("tool_done", tool=step.tool)]
         return [self._failure(step, result)]
@@ -90,8 +102,8 @@ class Answer:
                 State.SKIPPED: "set_canceled",
             }.get(result.state, "set_unknown")
             return self._say(response, device=device, error=error)
-        if step.tool == "system_status":
-            return self._say("status_failed", error=error)
+        if step.tool in _FAILURES:
+            return self._say(_FAILURES[step.tool], error=error)
         if step.tool not in ("output_get", "input_read", "sensor_read", "sensor_read_all"):
             return self._say("tool_failed", tool=step.tool, error=error)
         if step.tool == "sensor_read_all":
@@ -198,6 +210,20 @@ class Answer:
                 shown = f"{value:.1f}" if stat == "cpu_temp_c" else _number(round(value, digits))
                 facts.append(self._say(f"stat_{stat}", **_stat_fields(stat, shown, self._time(value))))
         return facts or [self._say("status_none")]
+
+    def _reflexes(self, data: Mapping[str, JSON]) -> str:
+        reflexes = [_dict(reflex) for reflex in _list(data.get("reflexes"))]
+        listed = [
+            self._say(
+                "reflex_off" if reflex.get("is_on") is False else "reflex",
+                reflex=reflex.get("id", "?"),
+                says=reflex.get("says", "?"),
+            )
+            for reflex in reflexes
+        ]
+        if not listed:
+            return self._say("reflexes_none")
+        return self._say("reflexes", reflexes=self._language.responses["comma"].join(listed))
 
     # --- Conditions ---
 

@@ -111,7 +111,8 @@ class Clauses:
             if sentence.has_mark or words["question_anywhere"].search(self.trim(sentence.text)):
                 return True
             for piece in self._pieces(sentence.text):
-                if words["question_start"].match(self.trim(sentence.text[piece.start : piece.end])):
+                said = self.trim(sentence.text[piece.start : piece.end])
+                if words["question_start"].match(said) and not words["whenever"].match(said):
                     return True
         return False
 
@@ -219,7 +220,7 @@ def _separator(language: Language) -> re.Pattern[str]:
     words = language.words
     return re.compile(
         rf"(?P<comma>[,、](?!\d)|(?<!\d)[,、])|(?P<else>{words['else'].pattern})|(?P<then>{words['then'].pattern})"
-        rf"|(?P<and>{words['and'].pattern})|(?P<direct>(?={words['if'].pattern}))"
+        rf"|(?P<and>{words['and'].pattern})|(?P<direct>(?={words['if'].pattern}|{words['whenever'].pattern}))"
     )
 
 

@@ -11,7 +11,7 @@ from pibot_mesh.errors import ErrorCode
 from pibot_mesh.master.events import Exchange
 from pibot_mesh.master.offline.answers import Answer
 from pibot_mesh.master.offline.clauses import MAX_PIECES, Clauses, NotUnderstood, TooMany
-from pibot_mesh.master.offline.planning import ACTING, Planner
+from pibot_mesh.master.offline.planning import CHANGING, Planner
 from pibot_mesh.master.offline.refusals import Refusal, Refusals, Refused, examples
 from pibot_mesh.master.offline.sentences import FALLBACK, Language, load_languages
 from pibot_mesh.master.offline.text import normalise, scripts
@@ -40,7 +40,7 @@ class _Strange:
 class OfflineEngine:
     """Understands the sentences of its files, whole or not at all.
 
-    A text with a negation or a question in it never gives a plan that acts (`output_set`); a polite order ("could you
+    A text with a negation or a question in it never gives a plan that acts (`CHANGING`); a polite order ("could you
     turn on the fan?") is no question. The language is found by trying each, and is that of the answer.
     """
 
@@ -111,7 +111,7 @@ class OfflineEngine:
             plan = Planner(vocabulary, self._cards, refusals, node, conversation).plan(found)
         except Refused as refused:
             return refused.refusal
-        if any(step.tool == ACTING for step in plan.steps):
+        if any(step.tool in CHANGING for step in plan.steps):
             if negation is not None:
                 return refusals.refused(ErrorCode.NOT_UNDERSTOOD, "negated", word=negation).refusal
             if clauses.is_asked(text):

@@ -31,7 +31,7 @@ THERE: Final = Place("", "")
 class Item:
     """One thing that a verb is about, as far as it was said. *of* stands before the thing, *places* after it.
 
-    *is_it*: it is what was named before.
+    *is_it*: it is what was named before. *reflex* is the id of one.
     """
 
     text: str
@@ -46,6 +46,7 @@ class Item:
     state: str | None = None
     value: float | None = None
     for_s: float | None = None
+    reflex: str = ""
 
     @property
     def has_noun(self) -> bool:
@@ -103,7 +104,11 @@ class Group:
 
 @dataclass(slots=True, eq=False)
 class Premise:
-    """A condition: the reading that it is about, and what it is compared with."""
+    """A condition: the reading that it is about, and what it is compared with.
+
+    *is_lasting*: what depends on it is to be done whenever it holds, from now on. It may then be about what *happens*
+    at an input instead.
+    """
 
     item: Item
     op: str
@@ -113,6 +118,8 @@ class Premise:
     sentence: int
     scope: Where = ()
     stage: int = 0
+    is_lasting: bool = False
+    happens: str = ""
 
 
 class Gatherer:
@@ -128,7 +135,7 @@ class Gatherer:
         scope: tuple[int, Where] = (-1, ())
         for index, clause in enumerate(clauses):
             item = self._item(clause)
-            if clause.intent == "Condition":
+            if clause.intent in ("Condition", "Whenever"):
                 parts.append(self._premise(clause, item, scope))
                 continue
             if clause.intent != "More":
@@ -204,13 +211,18 @@ class Gatherer:
         return replace(before, **said)
 
     def _premise(self, clause: Clause, item: Item, scope: tuple[int, Where]) -> Premise:
-        op, limit = clause.slots.get("op"), clause.slots.get("limit")
+        around = scope[1] if scope[0] == clause.sentence else ()
+        premise = Premise(item, "", 0.0, clause.text, clause.link, clause.sentence, around)
+        premise.is_lasting = clause.intent == "Whenever"
+        happens, op, limit = (clause.slots.get(name) for name in ("happens", "op", "limit"))
+        if premise.is_lasting and happens:
+            premise.happens = str(happens[0])
+            return premise
         if not op or not limit or not isinstance(limit[0], (int, float)):
             raise Refused(self._refusals.not_understood(clause.text))
         value = float(limit[0])
-        limit_value = -abs(value) if "minus" in clause.slots else value
-        around = scope[1] if scope[0] == clause.sentence else ()
-        return Premise(item, str(op[0]), limit_value, clause.text, clause.link, clause.sentence, around)
+        premise.op, premise.limit = str(op[0]), -abs(value) if "minus" in clause.slots else value
+        return premise
 
     def _item(self, clause: Clause) -> Item:
         slots = clause.slots
@@ -234,6 +246,7 @@ class Gatherer:
             state=_state(slots),
             value=-abs(value) if value is not None and "minus" in slots else value,
             for_s=_duration(slots),
+            reflex=str(slots.get("reflex", ("",))[0]),
         )
 
     def _thing(self, said: object, clause: Clause) -> Thing:

@@ -11,6 +11,7 @@ from pibot_mesh.master.events import Exchange
 from pibot_mesh.master.offline.clauses import Clause
 from pibot_mesh.master.offline.finding import Finder
 from pibot_mesh.master.offline.groups import Gatherer, Group, Item, Premise, Run, completed, runs
+from pibot_mesh.master.offline.lasting import ADDING, LISTING, REMOVING, Lasting, plain
 from pibot_mesh.master.offline.referents import MASTER, Referents, only_measure
 from pibot_mesh.master.offline.refusals import Refusals, Refused
 from pibot_mesh.master.offline.text import key
@@ -21,6 +22,8 @@ from pibot_mesh.protocol.messages import Condition, NodeCard, Plan, Step
 MAX_STEPS: Final = 100
 MAX_FOR_S: Final = 7 * 24 * 3600.0
 ACTING: Final = "output_set"
+CHANGING: Final = frozenset({ACTING, ADDING, REMOVING})
+"""The tools that change what outputs do, now or from now on."""
 
 Op = Literal["above", "below", "at_least", "at_most", "equals", "differs"]
 _OPS: Final[Mapping[str, Op]] = {"above": "above", "below": "below", "at_least": "at_least", "at_most": "at_most"}
@@ -65,12 +68,17 @@ class Planner:
         self._referents = Referents(vocabulary, refusals, self._pin, conversation)
         self._finder = Finder(vocabulary, cards, refusals, self._referents)
         self._refs: dict[int, str] = {}
+        self._lasting = Lasting(vocabulary, cards, refusals, self._finder, self._referents)
+        self._taught: dict[tuple[int, str, str], int] = {}
 
     def plan(self, clauses: Sequence[Clause]) -> Plan:
         """The plan for *clauses*. Raises Refused."""
         if self._pin is not None and not self._pin.is_online:
             raise self._refusals.refused(ErrorCode.OFFLINE, "offline", node=self._pin.text)
         for group in self._ordered(Gatherer(self._vocabulary, self._refusals).gather(clauses)):
+            if group.premise is not None and group.premise.is_lasting:
+                self._teach(group, group.premise)
+                continue
             if group.premise is not None and id(group.premise) not in self._refs:
                 self._refs[id(group.premise)] = self._reading(group.premise)
             self._make(group)
@@ -185,6 +193,12 @@ class Planner:
                 self._add_for(group, self._pin.node, "system_status", {})
             case "MeshStatus":
                 self._add_for(group, MASTER, "mesh_status", {})
+            case "ReflexList":
+                for node in self._lasting.nodes(group):
+                    self._add_for(group, node, LISTING, {})
+            case "ReflexRemove":
+                id_ = group.items[0].reflex
+                self._add_for(group, self._lasting.node_of(id_, group), REMOVING, {"id": id_})
             case "List":
                 for args in [{"node": node} for node in self._finder.nodes(group)] or [{}]:
                     self._add_for(group, MASTER, "mesh_list", args)
@@ -200,6 +214,30 @@ class Planner:
             meant += devices
         self._referents.name(meant)
 
+    def _teach(self, group: Group, premise: Premise) -> None:
+        """One reflex for each output of *group*; what is "else" about the same output belongs to it."""
+        if group.intent != "SetOutput":
+            raise self._refusals.refused(ErrorCode.NOT_UNDERSTOOD, "reflex_sets", clause=group.text)
+        watched = self._lasting.condition(premise)
+        meant: list[Device] = []
+        for run in self._runs(group, completed(group.items)):
+            for device in self._finder.devices(run, group.scope, group.intent):
+                args = self._set_args(device, run.item)
+                at = (id(premise), device.node, device.spec.id)
+                if group.is_else:
+                    self._teach_else(at, args, group)
+                else:
+                    self._add(device.node, ADDING, self._lasting.args(watched, device, args), group.stage)
+                    self._taught[at] = len(self._made) - 1
+                meant.append(device)
+        self._referents.name(meant)
+
+    def _teach_else(self, at: tuple[int, str, str], args: Mapping[str, JSON], group: Group) -> None:
+        if at not in self._taught or "for_s" in args:
+            raise self._refusals.refused(ErrorCode.NOT_UNDERSTOOD, "reflex_else", clause=group.text)
+        made = self._made[self._taught[at]]
+        made.step = replace(made.step, args={**made.step.args, "else_value": args["value"]})
+
     def _set_args(self, device: Device, item: Item) -> dict[str, JSON]:
         args: dict[str, JSON] = {"device": device.spec.id}
         if item.value is not None:
@@ -212,7 +250,7 @@ class Planner:
         if item.for_s is not None:
             if not 0 < item.for_s <= MAX_FOR_S:
                 raise self._refusals.refused(ErrorCode.BAD_ARGUMENTS, "no_time")
-            args["for_s"] = _plain(item.for_s)
+            args["for_s"] = plain(item.for_s)
         return args
 
     def _level(self, device: Device, item: Item, value: float) -> int | float:
@@ -225,7 +263,7 @@ class Planner:
             raise self._refusals.refused(
                 ErrorCode.BAD_ARGUMENTS, "no_levels", device=name, node=device.node, value=f"{value:g}"
             )
-        return _plain(value)
+        return plain(value)
 
     def _read(self, group: Group) -> None:
         outputs: list[Device] = []
@@ -287,7 +325,7 @@ class Planner:
         when = None
         if premise is not None:
             op = _OPS[premise.op]
-            when = Condition(self._refs[id(premise)], _INVERSE[op] if is_else else op, _plain(premise.limit))
+            when = Condition(self._refs[id(premise)], _INVERSE[op] if is_else else op, plain(premise.limit))
         step = Step(f"s{len(self._made) + 1}", node=node, tool=tool, args=args, when=when)
         self._made.append(_Made(step, stage, premise, is_else))
         return step
@@ -315,8 +353,3 @@ def _clash(one: _Made, other: _Made) -> bool:
         return False
     is_either = one.premise is not None and one.premise is other.premise and one.is_else != other.is_else
     return ACTING in (one.step.tool, other.step.tool) and not is_either
-
-
-def _plain(number: float) -> int | float:
-    """*number*, whole where it is."""
-    return int(number) if number == int(number) else number

@@ -21,6 +21,8 @@ from pibot_mesh.protocol.messages import Reply, State
 
 MASTER: Final = "master"
 _READING: Final = ("sensor_read", "input_read")
+_LASTING: Final = ("reflex_add", "reflex_remove", "reflex_list")
+"""Nothing was read or switched by these: what they are about is not what comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,8 @@ def _mentions(reply: Reply) -> Iterator[Mention]:
         result = results.get(step.id)
         node = result.node if result is not None and result.node is not None else step.node
         was_skipped = result is not None and result.state is State.SKIPPED
+        if step.tool in _LASTING:
+            continue
         yield from _mention(node, step.tool or "", step.args, was_skipped=was_skipped)
         for call in result.tool_calls if result is not None else ():
             yield from _mention(node, call.name, call.args)

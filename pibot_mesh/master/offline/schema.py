@@ -10,6 +10,7 @@ WORD_LISTS: Final = (
     "then",
     "else",
     "if",
+    "whenever",
     "polite",
     "polite_end",
     "polite_particle",

@@ -34,10 +34,13 @@ INTENTS: Final = (
     "List",
     "Help",
     "Condition",
+    "Whenever",
+    "ReflexList",
+    "ReflexRemove",
     "More",
 )
 """What a sentence can mean; a file may add sentences to these and to no others."""
-LIVE_LISTS: Final = ("thing", "place", "number", "rest")
+LIVE_LISTS: Final = ("thing", "place", "reflex", "number", "rest")
 """The lists that are made anew for every text."""
 FALLBACK: Final = "en"
 """The language that lends its responses to one that lacks some."""
@@ -45,6 +48,16 @@ FALLBACK: Final = "en"
 _OUT_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "state": ("on", "off"),
     "op": ("above", "below", "at_least", "at_most"),
+    "happens": (
+        "is_on",
+        "is_off",
+        "pressed",
+        "released",
+        "held",
+        "double_pressed",
+        "opened",
+        "closed",
+    ),
 }
 _HIGHEST_NUMBER_WORD: Final = 120
 _SYNTAX = re.compile(r"<\w*>|\{[\w:]*\}")

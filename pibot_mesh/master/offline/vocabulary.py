@@ -81,6 +81,7 @@ class Vocabulary:
         self._rooms = frozenset(device.room for device in self.devices if device.room)
         self.things = self._all_things()
         self.places = self._all_places(cards, known)
+        self.reflexes = {key(reflex.id): reflex.id for card in cards.values() for reflex in card.reflexes}
         self.masks = tuple(
             name
             for name in sorted((*self.things, *self.places), key=len, reverse=True)
@@ -89,6 +90,7 @@ class Vocabulary:
         """Names with a word that would otherwise be taken for a negation or a question."""
         self._thing_values = [(name, TextSlotValue(TextChunk(name), thing)) for name, thing in self.things.items()]
         self._place_values = [(name, TextSlotValue(TextChunk(name), place)) for name, place in self.places.items()]
+        self._reflex_values = [(name, TextSlotValue(TextChunk(name), id_)) for name, id_ in self.reflexes.items()]
         self._number_values = [
             (word, TextSlotValue(TextChunk(word), number)) for word, number in language.numbers.items()
         ]
@@ -102,6 +104,7 @@ class Vocabulary:
         return {
             "thing": TextSlotList("thing", [value for name, value in self._thing_values if name in text]),
             "place": TextSlotList("place", [value for name, value in self._place_values if name in text]),
+            "reflex": TextSlotList("reflex", [value for name, value in self._reflex_values if name in text]),
             "number": TextSlotList(
                 "number",
                 numbers + [value for word, value in self._number_values if word in text],
