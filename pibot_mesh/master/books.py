@@ -74,6 +74,14 @@ class Books:
         """What was said before in *session*. Raises StoreError."""
         return await self._seen_through(self._in_turn(self._reading, self._store.conversation, session))
 
+    async def read_settings(self, prefix: str) -> dict[str, str]:
+        """The small things that are remembered besides requests, by their names' *prefix*. Raises StoreError."""
+        return await self._seen_through(self._in_turn(self._reading, self._store.read_settings, prefix))
+
+    async def write_setting(self, name: str, value: str | None) -> None:
+        """Remember *value* under *name*; None: forget it. Raises StoreError."""
+        await self._in_thread(self._store.write_setting, name, value)
+
     async def write(self, effects: Sequence[MasterEffect]) -> Sequence[MasterEffect]:
         """Store what is to be stored, and return what may be performed. Raises StoreError.
 

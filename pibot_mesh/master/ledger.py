@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS event (
     event TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS event_request ON event (request);
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _SESSION_INDEX: Final = """
 CREATE INDEX IF NOT EXISTS request_session ON request (session, ts) WHERE session IS NOT NULL
@@ -169,6 +170,19 @@ class Ledger:
     def recent(self, limit: int) -> list[Record]:
         """The last *limit* requests, the newest first."""
         return self._database.messages(Record, RECENT, [limit])
+
+    def read_settings(self, prefix: str) -> dict[str, str]:
+        """The small things that the master remembers besides requests: those whose names begin with *prefix*."""
+        query = "SELECT name, value FROM setting WHERE substr(name, 1, length(?1)) = ?1"
+        return dict(self._database.rows(query, [prefix]))
+
+    def write_setting(self, name: str, value: str | None) -> None:
+        """Remember *value* under *name*, in place of what was there; None: forget it. Synced to disk."""
+        with self._writing, self._database.transaction(durable=True) as connection:
+            if value is None:
+                connection.execute("DELETE FROM setting WHERE name = ?", [name])
+            else:
+                connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", [name, value])
 
     def prune(self, history: HistorySettings, now_ts: float) -> int:
         """Remove the stories that *history* does not keep at Unix time *now_ts*, and tell how many those were.

@@ -16,7 +16,7 @@ from pibot_mesh.master.events import MasterEffect, Record
 from pibot_mesh.master.ledger import day_of
 from pibot_mesh.master.postgres_pruning import prune
 from pibot_mesh.master.postgres_reader import PostgresReader
-from pibot_mesh.master.postgres_schema import LEADER, TABLES, VERSION, locks_of, schema_of
+from pibot_mesh.master.postgres_schema import LATER_TABLES, LEADER, TABLES, VERSION, locks_of, schema_of
 from pibot_mesh.master.postgres_session import Connection, Session
 from pibot_mesh.master.storable import Storable, as_text
 from pibot_mesh.master.store import Known
@@ -89,6 +89,10 @@ JOIN request ON request.id = new.request AND request.owner = %(boot)s
 WHERE new.epoch IS NULL OR new.epoch = request.epoch
 ORDER BY place
 """
+_WRITE_SETTING: Final = """
+INSERT INTO setting VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+_FORGET_SETTING: Final = "DELETE FROM setting WHERE name = %s"
 _OTHERS: Final = "SELECT id FROM request WHERE id = ANY(%(runs)s::text[]) AND owner <> %(boot)s"
 _COUNT: Final = """
 INSERT INTO usage AS sum VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 1)
@@ -199,6 +203,11 @@ class PostgresLedger(PostgresReader):
         lost = self._writing.run(partial(self._write, batch), doing="written")
         self._unsure = None
         return lost
+
+    def write_setting(self, name: str, value: str | None) -> None:
+        """Remember *value* under *name*, in place of what was there; None: forget it. Synced to disk."""
+        statement, values = (_FORGET_SETTING, [name]) if value is None else (_WRITE_SETTING, [name, value])
+        self._writing.run(lambda connection: connection.execute(statement, values), doing="written")
 
     def prune(self, history: HistorySettings, now_ts: float) -> int:
         """Remove the stories that *history* does not keep at Unix time *now_ts*, and tell how many those were.
@@ -337,8 +346,12 @@ def _make_tables(connection: Connection, schema: str) -> None:
     if connection.execute("SELECT FROM pg_tables WHERE schemaname = %s LIMIT 1", [schema]).fetchone() is None:
         for statement in TABLES:
             connection.execute(statement)
-        connection.execute("INSERT INTO version VALUES (%s)", [VERSION])
+        connection.execute("INSERT INTO version VALUES (1)")
     [[version]] = connection.execute("SELECT number FROM version").fetchall()
+    if version < VERSION:
+        for later in range(version + 1, VERSION + 1):
+            connection.execute(LATER_TABLES[later])
+        connection.execute("UPDATE version SET number = %s", [VERSION])
     if version > VERSION:
         raise StoreError(
             f"the schema {schema} was made by a later version of PiBot Mesh: use that, or another database"

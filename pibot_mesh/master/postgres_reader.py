@@ -31,6 +31,7 @@ SELECT record, epoch FROM request WHERE session = %s AND ended_ts IS NOT NULL OR
 _USAGE_ROWS: Final = """
 SELECT day, node, request, model, input, cached, output, reasoning, calls FROM usage WHERE day >= %s ORDER BY day, ts
 """
+_SETTINGS: Final = "SELECT name, value FROM setting WHERE starts_with(name, %s)"
 _USED_ON: Final = "SELECT node, sum(input + output)::bigint FROM usage WHERE day = %s GROUP BY node"
 
 
@@ -62,6 +63,10 @@ class PostgresReader(AbstractContextManager["PostgresReader"]):
     def used_on(self, day: str) -> dict[str, int]:
         """The tokens, input and output, that each node used on *day*."""
         return dict(self._rows(_USED_ON, day))
+
+    def read_settings(self, prefix: str) -> dict[str, str]:
+        """The small things that masters remember besides requests: those whose names begin with *prefix*."""
+        return dict(self._rows(_SETTINGS, prefix))
 
     def story(self, request_id: str) -> Story | None:
         """The whole story of one request."""

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables. A later version of the mesh that changes them raises it, and brings older ones up to it."""
 LEADER: Final = 0
 """The number of the leader's lock, below the mesh's own."""
@@ -68,8 +68,10 @@ WHERE locktype = 'advisory' AND objsubid = 2 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """,
 )
-"""One statement each. `record` and `event` are JSON; where a column beside them says the same, it is the column that
-holds. `holder` tells which session holds which lock."""
+"""One statement each, of version 1. `record` and `event` are JSON; where a column beside them says the same, it is the
+column that holds. `holder` tells which session holds which lock."""
+LATER_TABLES: Final = {2: 'CREATE TABLE setting (name text COLLATE "C" PRIMARY KEY, value text NOT NULL)'}
+"""What each later version has added."""
 
 _PLAIN_ROOT: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _LONGEST_ROOT: Final = 50

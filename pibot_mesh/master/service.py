@@ -46,6 +46,7 @@ from pibot_mesh.master.events import (
     Origin,
     OwnStatusSeen,
     Planned,
+    Record,
     Refusal,
     ReplyDelivered,
     RequestArrived,
@@ -72,6 +73,7 @@ from pibot_mesh.master.planning.soul import load_soul, workspace_of
 from pibot_mesh.master.planning.task_planner import AutoPlanner, TaskPlanner
 from pibot_mesh.master.pool import MASTER, Pool
 from pibot_mesh.master.refusals import Refusals
+from pibot_mesh.master.routine_runner import RoutineRunner, routines_of
 from pibot_mesh.master.store import Store
 from pibot_mesh.master.tools import mesh_tools
 from pibot_mesh.mqtt.client import Message
@@ -85,6 +87,7 @@ from pibot_mesh.protocol.messages import (
     LLMRequest,
     MasterInfo,
     NodeCard,
+    NodeEvent,
     Reply,
     Request,
     Result,
@@ -149,10 +152,12 @@ class Master(AbstractAsyncContextManager["Master"]):
                 (Kind.TASK_RESULT, "+"),
                 (Kind.LLM_REQUEST, "+"),
                 (Kind.MASTER_STATUS, ""),
+                *(((Kind.ROUTINE_SET, ""),) if settings.schedules or settings.triggers else ()),
+                *(((Kind.NODE_EVENT, "+"),) if settings.triggers else ()),
             ],
             presence=Address(Kind.MASTER_STATUS),
             receive=self._receive,
-            connected=lambda: self._post(Connected()),
+            connected=self._connected,
             disconnected=self._disconnected,
         )
         self._background: set[asyncio.Task[None]] = set()
@@ -205,6 +210,9 @@ class Master(AbstractAsyncContextManager["Master"]):
             raise
         self._books = Books(self._ledger, self.settings.history, self._post_from_books)
         self._door = Door(self._books, self)
+        self._routines = RoutineRunner(
+            routines_of(self.settings), self._books, make=self._post, say=self._say_routine, boot=self.boot
+        )
         try:
             self._core = self._new_core()
         except BaseException:
@@ -221,6 +229,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             for effect in await self._books.write(effects):
                 self._perform(effect)
             self._actor.start()
+            await self._routines.start()
             await self._link.start()
             self._spawn(self._publish_health())
             self._spawn(self._books.prune())
@@ -250,6 +259,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             stack.push_async_callback(self._actor.stop)
             stack.push_async_callback(self._gateway.stop)
             stack.push_async_callback(self._work.stop)
+            stack.push_async_callback(self._routines.stop)
             self._log_handler.end()
             self._is_leaving = True
             for task in self._background:
@@ -427,7 +437,18 @@ class Master(AbstractAsyncContextManager["Master"]):
                 return TaskResultSeen(address.node, _named(decode(Result, payload), "id", address.id))
             case Kind.MASTER_STATUS:
                 return OwnStatusSeen(decode_presence(payload))
+            case Kind.NODE_EVENT | Kind.ROUTINE_SET:
+                self._read_for_routines(address, message)
+                return None
         raise ProtocolError("topic", ["the master does not read it"])
+
+    def _read_for_routines(self, address: Address, message: Message) -> None:
+        if address.kind is Kind.ROUTINE_SET:
+            self._routines.hear_set(address.id, message.payload, is_retained=message.retain)
+        else:
+            event = decode(NodeEvent, message.payload)
+            self._routines.hear_event(address.node, event, is_retained=message.retain)
+        self._link.ack(message)
 
     def _read_status(self, node: str, payload: bytes) -> NodeSeen:
         is_online = decode_presence(payload)
@@ -458,9 +479,9 @@ class Master(AbstractAsyncContextManager["Master"]):
         """Why nothing can be stored at the moment, or None."""
         return self._actor.stuck
 
-    def knows(self, request_id: str) -> bool:
-        """Whether this master holds the request in memory; otherwise its ledger may know it."""
-        return self._core.knows(request_id)
+    def held(self, request_id: str) -> Record | None:
+        """The record of a request that this master holds in memory; of others its ledger may know."""
+        return self._core.held(request_id)
 
     def admit(self, event: MasterInput, message: Message) -> None:
         """Hand *event* to the core; *message* is acknowledged when what comes of it is stored."""
@@ -486,8 +507,16 @@ class Master(AbstractAsyncContextManager["Master"]):
         """Count *message* among those that were refused, and log it."""
         self._link.rejections.add(message.topic, why)
 
+    def _connected(self) -> None:
+        self._routines.connected()
+        self._post(Connected())
+
+    def _say_routine(self, name: str, payload: bytes, delivered: Callable[[], None]) -> None:
+        self._link.send(Kind.ROUTINE, payload, id=name, delivered=delivered)
+
     def _disconnected(self, reason: str) -> None:
         _log.info("the broker is gone: %s", reason)
+        self._routines.disconnected()
         self._post(Disconnected())
 
     # Out: effects to the world

@@ -83,6 +83,12 @@ class Store(Protocol):
     def recent(self, limit: int) -> list[Record]:
         """The last *limit* requests, the newest first."""
 
+    def read_settings(self, prefix: str) -> dict[str, str]:
+        """The small things that masters remember besides requests: those whose names begin with *prefix*."""
+
+    def write_setting(self, name: str, value: str | None) -> None:
+        """Remember *value* under *name*, in place of what was there; None: forget it. Synced to disk."""
+
     def prune(self, history: HistorySettings, now_ts: float) -> int:
         """Remove the stories that *history* does not keep at Unix time *now_ts*, and tell how many those were.
 

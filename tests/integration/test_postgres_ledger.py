@@ -21,6 +21,7 @@ from pibot_mesh.master.events import CountUsage, MasterEffect, Note, Origin, Rec
 from pibot_mesh.master.ledger import STAYS_S, USAGE_KEPT_S, day_of
 from pibot_mesh.master.postgres import PostgresLedger
 from pibot_mesh.master.postgres_reader import PostgresReader
+from pibot_mesh.master.postgres_schema import VERSION
 from pibot_mesh.master.store import Known, Story
 from pibot_mesh.master.usage import UsageRow
 from pibot_mesh.protocol.codec import JSON
@@ -768,6 +769,37 @@ def test_a_user_who_may_make_no_tables_is_told_which_right_is_missing(server: Po
 
     with pytest.raises(StoreError, match=r"permission denied .*: give its user the right to it \(GRANT CREATE ON"):
         PostgresLedger(server.url.replace("pibot@", "guest@"), root="pibot", boot="a")
+
+
+def test_settings_are_common_to_all_masters(masters: Masters) -> None:
+    """Each may write them; what is forgotten is gone."""
+    a, b = masters.start("a"), masters.start("b")
+    a.write_setting("routine/x", "one")
+    a.write_setting("routine/x", "two")
+    b.write_setting("routine/%", "three")
+    b.write_setting("other/x", "four")
+    assert a.read_settings("routine/") == {"routine/x": "two", "routine/%": "three"}
+
+    b.write_setting("routine/x", None)
+
+    with masters.reader() as reader:
+        assert reader.read_settings("routine/") == {"routine/%": "three"}
+        assert reader.read_settings("routine/%") == {"routine/%": "three"}
+
+
+def test_tables_of_an_earlier_version_are_brought_up(masters: Masters) -> None:
+    """What stands in them stays; of masters that start at once one does it."""
+    a = masters.start("a")
+    a.write([Save(record())])
+    masters.server.rows(f'DROP TABLE "{a._schema}".setting')
+    masters.server.rows(f'UPDATE "{a._schema}".version SET number = 1')
+    with ThreadPoolExecutor() as pool:
+        for ledger in pool.map(masters.start, ["b", "c", "d"]):
+            ledger.write_setting("routine/x", "one")
+
+    assert masters.rows("SELECT number FROM version") == [(VERSION,)]
+    assert masters.start("e").read_settings("") == {"routine/x": "one"}
+    assert len(a.recent(10)) == 1
 
 
 def test_tables_of_a_later_version_are_left_alone(masters: Masters) -> None:

@@ -56,6 +56,7 @@ class Drawer:
     known: dict[str, Known] = field(default_factory=dict)
     foreign: frozenset[str] = frozenset()
     abandoned: list[Record] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
     written: list[MasterEffect] = field(default_factory=list)
     fails: bool = False
     is_closed: bool = False
@@ -107,6 +108,14 @@ class Drawer:
     def recent(self, limit: int) -> list[Record]:
         return []
 
+    def read_settings(self, prefix: str) -> dict[str, str]:
+        self._enter()
+        return {name: value for name, value in self.settings.items() if name.startswith(prefix)}
+
+    def write_setting(self, name: str, value: str | None) -> None:
+        self._enter()
+        self.settings[name] = value or ""
+
     def prune(self, history: HistorySettings, now_ts: float) -> int:
         self._enter()
         self.pruned += 1
@@ -122,7 +131,7 @@ class House:
 
     def __init__(self) -> None:
         self.stuck: StoreError | None = None
-        self.held: set[str] = set()
+        self.holds: dict[str, Record] = {}
         self.admitted: list[MasterInput] = []
         self.refused: list[tuple[Request, WireError]] = []
         self.dismissed: list[Message] = []
@@ -132,8 +141,8 @@ class House:
     def was_refused(self, request_id: str) -> bool:
         return request_id in self.was_told_no
 
-    def knows(self, request_id: str) -> bool:
-        return request_id in self.held
+    def held(self, request_id: str) -> Record | None:
+        return self.holds.get(request_id)
 
     def admit(self, event: MasterInput, message: Message) -> None:
         self.admitted.append(event)
@@ -316,6 +325,17 @@ async def test_a_conversation_is_read_beside_the_loop() -> None:
     assert await Desk().books.conversation("me") == []
 
 
+async def test_settings_are_kept_beside_the_loop() -> None:
+    """They wait for their turn, as everything that is written."""
+    desk = Desk()
+    await asyncio.gather(desk.books.write_setting("a/1", "x"), desk.books.write_setting("b/1", "y"))
+
+    assert await desk.books.read_settings("a/") == {"a/1": "x"}
+    desk.drawer.fails = True
+    with pytest.raises(StoreError):
+        await desk.books.write_setting("a/1", "z")
+
+
 @pytest.mark.parametrize("is_leader", [True, False])
 async def test_old_requests_are_removed_by_one_master(is_leader: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every hour, whether or not it worked the last time."""
@@ -354,12 +374,34 @@ async def test_requests_and_orders_come_in_in_their_order(is_shared: bool) -> No
 async def test_the_ledger_is_not_asked_about_what_the_core_holds() -> None:
     """It knows more than the ledger."""
     desk = Desk(fails=True)
-    desk.house.held = {"r1"}
+    desk.house.holds["r1"] = record("r1", is_done=True)
     async with running(desk.door.run()):
         desk.bring(b'{"id": "r1", "text": "do it"}')
         await until(lambda: desk.house.admitted)
 
+    [arrived] = desk.house.admitted
+    assert isinstance(arrived, RequestArrived)
+    assert arrived.known == desk.house.holds["r1"], "until the core comes to it, it may hold it no more"
     assert desk.house.refused == []
+
+
+async def test_what_the_core_lets_go_while_the_ledger_is_asked_is_no_new_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The ledger was not asked about it, since the core held it when it came."""
+    desk = Desk()
+    held = desk.house.holds["r1"] = record("r1", is_done=True)
+
+    def look(_: str) -> None:
+        desk.house.holds.clear()
+
+    monkeypatch.setattr(desk.drawer, "find", look)
+    async with running(desk.door.run()):
+        desk.bring(b'{"id": "r1", "text": "do it"}')
+        desk.bring(b'{"id": "r2", "text": "do it"}')
+        await until(lambda: len(desk.house.admitted) == 2)
+
+    assert [arrived.known for arrived in desk.house.admitted if isinstance(arrived, RequestArrived)] == [held, None]
 
 
 @pytest.mark.parametrize("is_leader", [True, False])

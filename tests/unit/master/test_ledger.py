@@ -362,6 +362,25 @@ def test_what_this_version_cannot_read_is_named(tmp_path: Path) -> None:
         LedgerFile(path).recent(1)
 
 
+def test_settings_survive(tmp_path: Path) -> None:
+    """Each by its name; what is forgotten is gone, and a file of an earlier version has room for them."""
+    ledger = Ledger(tmp_path / "master.sqlite")
+    with ledger._database.transaction(durable=True) as connection:
+        connection.execute("DROP TABLE setting")
+    ledger.close()
+    ledger = Ledger(tmp_path / "master.sqlite")
+    for name, value in [("routine/x", "one"), ("routine/x", "two"), ("routine/%", "three"), ("other/x", "four")]:
+        ledger.write_setting(name, value)
+    ledger.write_setting("other/x", None)
+    ledger.close()
+
+    again = Ledger(tmp_path / "master.sqlite")
+
+    assert again.read_settings("") == {"routine/x": "two", "routine/%": "three"}
+    assert again.read_settings("routine/%") == {"routine/%": "three"}
+    again.close()
+
+
 WRITER = """
 import itertools, sys
 from pathlib import Path
