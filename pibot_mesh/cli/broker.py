@@ -6,7 +6,10 @@ import asyncio
 import logging
 import platform
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,22 +17,33 @@ from pibot_mesh.cli.engines import DEFAULT_PORT, ENGINES, Engine
 from pibot_mesh.cli.options import connection, root_option
 from pibot_mesh.cli.screen import say
 
+if TYPE_CHECKING:
+    from pibot_mesh.mqtt.embedded import EmbeddedBroker
+    from pibot_mesh.mqtt.private import PrivateMosquitto
+
 
 @click.group("broker", invoke_without_command=True)
 @click.option("--engine", type=click.Choice(ENGINES), default="auto", help="auto: Mosquitto where it is installed.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
+@click.option("--announce", "is_announced", is_flag=True, help="Tell the local network of it by mDNS.")
 @click.pass_context
-def command(ctx: click.Context, engine: Engine, host: str, port: int) -> None:
+def command(ctx: click.Context, engine: Engine, host: str, port: int, is_announced: bool) -> None:
     """Run a broker without passwords in the foreground, for one machine.
 
     For a house, use the Mosquitto of your system with the configuration in mosquitto/ of this project.
     """
     if ctx.invoked_subcommand is None:
-        _run(engine, host, port)
+        if is_announced and _is_local(host):
+            raise click.UsageError("--announce needs a --host that others can reach, such as 0.0.0.0")
+        _run(engine, host, port, is_announced)
 
 
-def _run(engine: Engine, host: str, port: int) -> None:
+def _is_local(host: str) -> bool:
+    return host in ("127.0.0.1", "::1", "localhost")
+
+
+def _run(engine: Engine, host: str, port: int, is_announced: bool) -> None:
     from pibot_mesh.cli.engines import ended, engine_name, make_broker
     from pibot_mesh.cli.running import serve
     from pibot_mesh.cli.screen import log_in_words
@@ -37,8 +51,9 @@ def _run(engine: Engine, host: str, port: int) -> None:
     from pibot_mesh.mqtt.private import next_free_port
 
     log_in_words(logging.WARNING)
-    is_local = host in ("127.0.0.1", "::1", "localhost")
-    warning = "" if is_local else "\nwarning: there are no passwords: whoever reaches it may read and write everything"
+    warning = (
+        "" if _is_local(host) else "\nwarning: there are no passwords: whoever reaches it may read and write everything"
+    )
 
     async def run() -> None:
         running = make_broker(engine, host, port or next_free_port(host, 0))
@@ -47,11 +62,21 @@ def _run(engine: Engine, host: str, port: int) -> None:
             await ended(running)
             raise BrokerError(f"the broker on {running.host}:{running.port} ended by itself")
 
-        await serve(
-            running, f"{engine_name(running)} on {running.host}:{running.port}; Ctrl-C ends it{warning}", until=died
-        )
+        service = announcing(running) if is_announced else running
+        told = ", announced by mDNS" if is_announced else ""
+        greeting = f"{engine_name(running)} on {running.host}:{running.port}{told}; Ctrl-C ends it{warning}"
+        await serve(service, greeting, until=died)
 
     asyncio.run(run())
+
+
+@asynccontextmanager
+async def announcing(broker: PrivateMosquitto | EmbeddedBroker) -> AsyncIterator[None]:
+    """Run *broker*, and tell the local network of it meanwhile. Raises ConfigError without zeroconf."""
+    from pibot_mesh.mqtt.discovery import announced
+
+    async with broker, announced(broker.host, broker.port):
+        yield
 
 
 @command.command("bridge")

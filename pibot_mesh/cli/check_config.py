@@ -16,11 +16,11 @@ def command(files: tuple[str, ...]) -> None:
     """
     from pibot_mesh.cli.exits import FAILED
     from pibot_mesh.config.loader import check_file
-    from pibot_mesh.hardware.kinds import check
+    from pibot_mesh.node.check import check_node
 
     is_wrong = False
     for file in files:
-        problems = check_file(file, check_devices=check) or _sentence_problems(file)
+        problems = check_file(file, check=check_node) or _sentence_problems(file)
         for problem in problems:
             say(problem, tone="bad")
         if not problems:

@@ -34,6 +34,11 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "ask": Entry("ask", "Ask for something, and wait for the answer."),
     "status": Entry("status", "Show the master, the nodes and their devices."),
     "watch": Entry("watch", "Show every message of the mesh."),
+    "why": Entry("why", "Tell who or what set an output last."),
+    "stop-all": Entry("stop_all", "Stop everything: all outputs safe, until a person ends it."),
+    "reflexes": Entry("reflexes", "List and switch the rules that nodes keep by themselves."),
+    "routines": Entry("routines", "List, switch and run what is asked at times and after events."),
+    "gpio": Entry("gpio", "Show and try the pins of this machine."),
     "cancel": Entry("cancel", "Cancel a request."),
     "approve": Entry("approve", "Say yes to a call that waits for a person."),
     "deny": Entry("deny", "Say no to it."),
@@ -52,6 +57,10 @@ _EXTRAS: Final = {
     "gpiozero": "node",
     "amqtt": "embedded",
     "psycopg": "postgres",
+    "zeroconf": "discovery",
+    "cronsim": "master",
+    "astral": "master",
+    "smbus2": "sensors",
 }
 """Which extra of the package brings a module that not every machine needs."""
 

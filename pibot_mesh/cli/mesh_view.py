@@ -8,6 +8,8 @@ from typing import Final
 
 from pibot_mesh.protocol.codec import JSON, decode, to_dict
 from pibot_mesh.protocol.messages import (
+    Cause,
+    DeviceSpec,
     MasterInfo,
     NodeCard,
     OutputValue,
@@ -31,7 +33,7 @@ KINDS: Final = (
     Kind.OUTPUT,
     Kind.SENSOR,
 )
-"""What a `MeshView` is made of."""
+"""What a `MeshView` of all is made of; it takes in causes and reflexes as well."""
 MODEL_ENGINE: Final = "llm"
 """What a master with a language model has among its engines."""
 
@@ -46,6 +48,15 @@ class NodeView:
     inputs: dict[str, OutputValue] = field(default_factory=dict)
     outputs: dict[str, OutputValue] = field(default_factory=dict)
     sensors: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    causes: dict[str, Cause] = field(default_factory=dict)
+    """Who or what set each output last."""
+    reflexes: dict[str, bool] = field(default_factory=dict)
+    """Which reflexes are on."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it says that it obeys an emergency stop."""
+        return bool(self.health.get("stopped"))
 
     @property
     def is_agent(self) -> bool:
@@ -54,14 +65,17 @@ class NodeView:
 
     def unit(self, sensor: str, quantity: str) -> str:
         """The unit of what a sensor gives, where the card tells it."""
-        for device in self.card.devices if self.card is not None else ():
-            if device.id == sensor and quantity in device.measures:
-                return device.measures[quantity].unit
-        return ""
+        device = self.spec(sensor)
+        return device.measures[quantity].unit if device is not None and quantity in device.measures else ""
+
+    def spec(self, device: str) -> DeviceSpec | None:
+        """*device* as the card shows it, where it does."""
+        devices = self.card.devices if self.card is not None else ()
+        return next((spec for spec in devices if spec.id == device), None)
 
     def has(self, device: str) -> bool:
         """Whether *device* still belongs to the node: a broker keeps the states of devices that are gone."""
-        return self.card is None or any(device == spec.id for spec in self.card.devices)
+        return self.card is None or self.spec(device) is not None
 
 
 @dataclass(slots=True)
@@ -109,6 +123,10 @@ class MeshView:
                 node.outputs[address.device] = decode_value(payload)
             case Kind.SENSOR:
                 node.sensors[address.device] = decode_sensor(payload)
+            case Kind.OUTPUT_CAUSE:
+                node.causes[address.device] = decode(Cause, payload)
+            case Kind.REFLEX:
+                node.reflexes[address.id] = decode_value(payload) is True
 
     def forget(self) -> None:
         """Begin anew: the broker is gone, and what it kept will come again."""

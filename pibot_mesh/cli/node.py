@@ -13,7 +13,7 @@ import click
 from pibot_mesh.cli.options import environment, mesh_options
 
 if TYPE_CHECKING:
-    from pibot_mesh.config.settings import DeviceSettings, NodeSettings
+    from pibot_mesh.config.settings import NodeSettings
     from pibot_mesh.config.source import Problem
 
 
@@ -53,7 +53,7 @@ def command(
     from pibot_mesh.node.service import Node
 
     env = environment(broker, root, WORKER_ID=node_id, PIBOT_STATE_DIR=state_dir)
-    settings = _settings(config or config_option, env, simulate)
+    settings = node_settings(config or config_option, env, is_forced=simulate)
     log_to_terminal(settings.log_level)
 
     async def run() -> None:
@@ -66,17 +66,19 @@ def command(
     asyncio.run(run())
 
 
-def _settings(config: str | None, env: dict[str, str], simulate: bool) -> NodeSettings:
+def node_settings(config: str | None, env: dict[str, str], *, is_forced: bool) -> NodeSettings:
+    """The settings of a node, with its devices checked; *is_forced*: simulated, whatever they say. Raises ConfigError.
+
+    A simulated node that has no devices gets some.
+    """
     from pibot_mesh.config.loader import load_node
     from pibot_mesh.hardware.board import default_simulated_devices
-    from pibot_mesh.hardware.kinds import check
+    from pibot_mesh.node.check import check_node
 
-    is_forced = simulate
+    def check(settings: NodeSettings) -> Sequence[Problem]:
+        return check_node(replace(settings, simulate=settings.simulate or is_forced))
 
-    def check_devices(devices: Sequence[DeviceSettings], *, simulate: bool) -> Sequence[Problem]:
-        return check(devices, simulate=simulate or is_forced)
-
-    settings = load_node(config, env, check_devices=check_devices)
+    settings = load_node(config, env, check=check)
     if is_forced:
         settings = replace(settings, simulate=True)
     if settings.simulate and not settings.devices:

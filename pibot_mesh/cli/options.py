@@ -27,8 +27,11 @@ class Connection:
     @property
     def options(self) -> str:
         """What another ``pibot`` on this machine must be told to find it, such as ``--broker hub.local:1884``."""
+        from pibot_mesh.config.broker_section import DISCOVERED
+
         is_default = self.broker.addresses in ((("127.0.0.1", 1883),), (("localhost", 1883),))
-        broker = [] if is_default else ["--broker", str(self.broker)]
+        place = DISCOVERED if self.broker.discover else "" if is_default else str(self.broker)
+        broker = ["--broker", place] if place else []
         return shlex.join([*broker, *([] if self.root == "pibot" else ["--root", self.root])])
 
 
@@ -38,7 +41,8 @@ def mesh_options(function: F) -> F:
         "--broker",
         metavar="HOST:PORT[,...]",
         callback=_check_broker,
-        help="The MQTT broker, or the servers of a cluster; or PIBOT_BROKER. Else 127.0.0.1:1883.",
+        help="The MQTT broker, or the servers of a cluster, or mdns to look for it on the local network; or "
+        "PIBOT_BROKER. Else 127.0.0.1:1883.",
     )
     return broker(root_option(function))
 

@@ -15,6 +15,8 @@ import click
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _ONCE_S: Final = 5.0
+WIDE: Final = 200
+"""Columns of a table where there is no terminal, so that nothing is folded in a pipe or a file."""
 _TONES: Final = {"good": "green", "bad": "red", "odd": "yellow", "key": "cyan"}
 
 

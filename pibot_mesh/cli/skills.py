@@ -126,12 +126,16 @@ def _example() -> NodeSettings:
 def _shipped(settings: NodeSettings) -> Mapping[str, Sequence[Tool]]:
     """The shipped skills with their tools, those that have any. No pin is touched."""
     from pibot_mesh.hardware.board import Board
+    from pibot_mesh.node.reflex_runner import ReflexRunner
+    from pibot_mesh.node.reflex_store import ReflexStore
     from pibot_mesh.skills.shipped import shipped_skills
     from pibot_mesh.skills.system import CpuMeter
     from pibot_mesh.skills.timers import Timers
 
     board = Board(settings.devices, simulate=True, on_change=lambda _: None)
-    skills = shipped_skills(settings, board, Timers(Path("timers.json"), lambda _: None), CpuMeter())
+    store = ReflexStore(Path("reflexes.json"))
+    reflexes = ReflexRunner(board, (), store, changed=lambda: None, state=lambda *_: None)
+    skills = shipped_skills(settings, board, Timers(Path("timers.json"), lambda _: None), CpuMeter(), reflexes)
     return {name: tools for name, tools in skills.items() if tools}
 
 

@@ -10,7 +10,7 @@ import click
 
 from pibot_mesh.cli.exits import NOBODY
 from pibot_mesh.cli.options import Connection, connection, mesh_options
-from pibot_mesh.cli.screen import clean, log_in_words, say, say_json
+from pibot_mesh.cli.screen import WIDE, clean, log_in_words, say, say_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from pibot_mesh.protocol.messages import OutputValue
     from pibot_mesh.protocol.topics import Address
 
-_QUIET_S: Final = 0.3
-"""The retained messages have all come when nothing came for so long,"""
-_ENOUGH_S: Final = 1.5
-"""or after so long: a busy mesh is never quiet."""
-_WIDE: Final = 200
-"""Columns where there is no terminal, so that nothing is folded in a pipe or a file."""
 _REDRAW_S: Final = 0.25
 
 
@@ -49,7 +43,7 @@ def command(is_json: bool, is_watched: bool, broker: str | None, root: str | Non
 
 async def _show(mesh: Connection, is_json: bool) -> int:
     from pibot_mesh.cli.mesh_view import KINDS, MeshView
-    from pibot_mesh.cli.viewer import viewing
+    from pibot_mesh.cli.viewer import until_quiet, viewing
 
     view, changed = MeshView(), asyncio.Event()
 
@@ -58,7 +52,7 @@ async def _show(mesh: Connection, is_json: bool) -> int:
         view.see(address, message.payload)
 
     async with viewing(mesh, KINDS, receive):
-        await _until_quiet(changed)
+        await until_quiet(changed)
     if is_json:
         say_json(view.to_json())
     else:
@@ -66,7 +60,7 @@ async def _show(mesh: Connection, is_json: bool) -> int:
 
         console = Console()
         if not console.is_terminal:
-            console.width = _WIDE
+            console.width = WIDE
         console.print(_render(view, mesh))
     if not view.is_master_online:
         say(f"pibot: no master is online at {mesh.broker}: start one with 'pibot master'", err=True)
@@ -74,21 +68,11 @@ async def _show(mesh: Connection, is_json: bool) -> int:
     return 0
 
 
-async def _until_quiet(changed: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(_ENOUGH_S):
-            while True:
-                changed.clear()
-                await asyncio.wait_for(changed.wait(), _QUIET_S)
-    except TimeoutError:
-        return
-
-
 async def _watch(mesh: Connection) -> int:
     from rich.live import Live
 
     from pibot_mesh.cli.mesh_view import KINDS, MeshView
-    from pibot_mesh.cli.viewer import viewing
+    from pibot_mesh.cli.viewer import until_quiet, viewing
 
     view, changed = MeshView(), asyncio.Event()
 
@@ -97,7 +81,7 @@ async def _watch(mesh: Connection) -> int:
         view.see(address, message.payload)
 
     async with viewing(mesh, KINDS, receive) as link:
-        await _until_quiet(changed)
+        await until_quiet(changed)
         with Live(_render(view, mesh), auto_refresh=False) as live:
             while True:
                 await asyncio.sleep(_REDRAW_S)
@@ -114,9 +98,11 @@ def _render(view: MeshView, mesh: Connection) -> RenderableType:
     from rich.text import Text
 
     parts: list[RenderableType] = [_master_line(view, mesh)]
-    if view.is_stopped or any(node.is_online and node.health.get("stopped") for node in view.nodes.values()):
-        clear = f"mosquitto_pub -r -q 1 -t {clean(mesh.root)}/stop -m RUN"
-        parts.append(Text(f"EMERGENCY STOP: outputs are held safe until a person clears it: {clear}", style="bold red"))
+    if view.is_stopped or any(node.is_online and node.is_stopped for node in view.nodes.values()):
+        clear = f"pibot stop-all --release {mesh.options}".rstrip()
+        parts.append(
+            Text(f"EMERGENCY STOP: outputs are held safe until a person clears it: {clean(clear)}", style="bold red")
+        )
     parts.append(_table(view) if view.nodes else Text("no node has ever been seen here", style="dim"))
     return Group(*parts)
 
@@ -171,7 +157,7 @@ def _state(node: NodeView) -> Text:
     running, queued = node.health.get("running", 0), node.health.get("queued", 0)
     tasks = [Text(f"{count:.0f} {word}") for count, word in ((running, "running"), (queued, "queued")) if count]
     # A broker that forgot the retained stop does not free a node: its journal holds it until a person says RUN.
-    stop = [Text("STOPPED", style="bold red")] if node.health.get("stopped") else []
+    stop = [Text("STOPPED", style="bold red")] if node.is_stopped else []
     agent = [Text("agent", style="dim")] if node.is_agent else []
     return Text("\n").join([Text("online", style="green"), *stop, *agent, *tasks])
 
@@ -179,24 +165,33 @@ def _state(node: NodeView) -> Text:
 def _states(node: NodeView, states: dict[str, OutputValue]) -> Text:
     from rich.text import Text
 
+    from pibot_mesh.cli.values import is_on, value_text
+
     lines = []
     for device, value in sorted(states.items()):
         if node.has(device):
-            is_on = value is True or (not isinstance(value, bool) and value > 0)
-            word = ("ON" if value else "OFF") if isinstance(value, bool) else f"{value:g} %"
-            lines.append(Text.assemble(f"{device} ", (word, "bold yellow" if is_on else "dim")))
+            style = "bold yellow" if is_on(value) else "dim"
+            color = [(" ■", value)] if isinstance(value, str) else []
+            words = value_text(value, node.spec(device))
+            lines.append(Text.assemble(f"{_title(node, device)} ", (words, style), *color))
     return Text("\n").join(lines)
+
+
+def _title(node: NodeView, device: str) -> str:
+    """What the device is called, and its id where that is another word: the topics have it."""
+    spec = node.spec(device)
+    return clean(f"{spec.label} ({device})") if spec is not None and spec.label not in ("", device) else device
 
 
 def _sensors(node: NodeView) -> str:
     lines = []
     for device, values in sorted(node.sensors.items()):
         if node.has(device):
+            spec = node.spec(device)
+            is_plain = len(node.sensors) == 1 and (spec is None or not spec.label)
+            title = "" if is_plain else f"{_title(node, device)} "
             for quantity, value in values.items():
-                is_only = len(node.sensors) == 1
-                lines.append(
-                    f"{'' if is_only else device + ' '}{quantity} {value:g} {node.unit(device, quantity)}".rstrip()
-                )
+                lines.append(f"{title}{quantity} {value:g} {node.unit(device, quantity)}".rstrip())
     return clean("\n".join(lines))
 
 

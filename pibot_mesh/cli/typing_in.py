@@ -22,7 +22,7 @@ async def typed_lines(history: Path, *, waits: bool = True) -> AsyncIterator[str
     is no terminal and ends before a line came (a service, say), it never ends, unless *waits* is False.
     """
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
-    lines = _prompted(history) if is_terminal and sys.stdout.isatty() else _piped(waits=waits)
+    lines = _prompted(history) if is_terminal and sys.stdout.isatty() else plain_lines(waits=waits)
     async for line in lines:
         text = line.strip()
         if text.lower() in _END:
@@ -49,7 +49,8 @@ async def _prompted(history: Path) -> AsyncIterator[str]:
         yield line
 
 
-async def _piped(*, waits: bool) -> AsyncIterator[str]:
+async def plain_lines(*, waits: bool = False) -> AsyncIterator[str]:
+    """Every line of input as it comes, until its end; not *waits*: also where it ends before a line came."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,10 @@ from pibot_mesh.protocol.topics import Address, Kind, Topics
 
 WAIT_S: Final = 3.5
 """How long a broker and a master are waited for: with the program's own start, an answer within 5 s."""
+_QUIET_S: Final = 0.3
+"""The retained messages have all come when nothing came for so long,"""
+_ENOUGH_S: Final = 1.5
+"""or after so long: a busy mesh is never quiet."""
 
 
 @asynccontextmanager
@@ -39,3 +44,14 @@ async def viewing(
         yield link
     finally:
         await link.stop()
+
+
+async def until_quiet(changed: asyncio.Event) -> None:
+    """Wait until what the broker keeps has come, for two seconds at most; *changed* is set at every message."""
+    try:
+        async with asyncio.timeout(_ENOUGH_S):
+            while True:
+                changed.clear()
+                await asyncio.wait_for(changed.wait(), _QUIET_S)
+    except TimeoutError:
+        return

@@ -12,6 +12,14 @@ from pibot_mesh.errors import ConfigError
 
 DEFAULT_PORT: Final = 1883
 TLS_PORT: Final = 8883
+DISCOVERED: Final = "mdns"
+"""What stands in place of an address where the broker is looked for on the local network."""
+_NOWHERE: Final[Address] = ("127.0.0.1", DEFAULT_PORT)
+"""What the settings hold where the address is not used."""
+_ANYBODY: Final = (
+    "with 'discover: true', name a ca_file of your own: whoever announces a broker on the network has a certificate "
+    "that the system trusts"
+)
 
 
 def parse_broker(text: str, default_port: int = DEFAULT_PORT) -> Address:
@@ -37,19 +45,39 @@ def parse_broker(text: str, default_port: int = DEFAULT_PORT) -> Address:
 
 def parse_brokers(text: str, default_port: int = DEFAULT_PORT) -> tuple[Address, ...]:
     """The servers of a cluster, with commas between: each as in `parse_broker`. Raises ConfigError."""
-    return tuple(parse_broker(part, default_port) for part in text.split(","))
+    parts = text.split(",")
+    if len(parts) > 1 and DISCOVERED in map(str.strip, parts):
+        raise ConfigError([f"broker {text!r}: {DISCOVERED} stands alone, in place of all addresses"])
+    return tuple(parse_broker(part, default_port) for part in parts)
 
 
 def broker_settings(draft: Draft, *, default_username: str | None = None) -> BrokerSettings:
     """The broker. With a password, *default_username* logs in where no other name is given."""
     tls = _tls(draft)
-    first, *others = _addresses(draft, TLS_PORT if tls else DEFAULT_PORT)
+    is_discovered = _is_discovered(draft)
+    if is_discovered and tls is not None and tls.ca_file is None:
+        draft.note(Problem(("broker", "tls"), _ANYBODY))
+    first, *others = [_NOWHERE] if is_discovered else _addresses(draft, TLS_PORT if tls else DEFAULT_PORT)
     password = draft.env.get("PIBOT_PASSWORD") or draft.secret(("broker", "password_file"), "password")
     username = draft.text(("broker", "username")) or (default_username if password else None)
     if password and not username:
         draft.note(Problem(("broker", "username"), "is missing, and a password needs it (or set PIBOT_USERNAME)"))
     keepalive_s = draft.whole(("broker", "keepalive_s"), 15)
-    return BrokerSettings(*first, username, password, tls, keepalive_s=keepalive_s, others=tuple(others))
+    return BrokerSettings(
+        *first, username, password, tls, keepalive_s=keepalive_s, others=tuple(others), discover=is_discovered
+    )
+
+
+def _is_discovered(draft: Draft) -> bool:
+    """Whether the broker is looked for, by the variable or else by the file, which then must name no address."""
+    if "PIBOT_BROKER" in draft.env:
+        return draft.env["PIBOT_BROKER"].strip() == DISCOVERED
+    if not draft.get(("broker", "discover"), False):
+        return False
+    for key in ("host", "port", "others"):
+        if draft.is_set(("broker", key)):
+            draft.note(Problem(("broker", key), "goes with no 'discover: true': give one of the two"))
+    return True
 
 
 def _addresses(draft: Draft, default_port: int) -> tuple[Address, ...]:

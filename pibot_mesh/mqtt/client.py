@@ -12,6 +12,7 @@ from typing import Final
 from pibot_mesh.config.settings import Address, BrokerSettings, address_text
 from pibot_mesh.errors import BrokerError, PayloadTooLarge, PublishRefused, QueueFull
 from pibot_mesh.mqtt.connection import ConnectFailed, Connection, Ending, Listener, Session
+from pibot_mesh.mqtt.discovery import discovery_for
 from pibot_mesh.mqtt.model import Message, Subscription, Will
 from pibot_mesh.mqtt.outbox import MAX_MESSAGES, Outbox, Outgoing
 from pibot_mesh.mqtt.reconnect import AddressChoice, Backoff, Protocol, ProtocolChoice
@@ -45,7 +46,8 @@ class MqttClient:
       CONNECT and SUBSCRIBE; what it publishes goes out before what waited, and messages arrive only after it.
       *on_disconnect* gets the reason, once for each *on_connect*, except after `stop`.
     - Where the settings name several servers, it stays with the one that works. When that fails it tries the next ones
-      at once, and pauses only after all have failed.
+      at once, and pauses only after all have failed. Where they say to discover it, it looks on the network for it
+      each time before it begins with the first; making the client raises ConfigError where that cannot be done.
     - It speaks MQTT 5, with a session that outlives the connection by *session_expiry_s* (0: none), and 3.1.1 with a
       clean session where the broker does not know 5.
     - QoS 1 messages that are not retained are kept (at most 1,000 and 4 MiB) until the broker has acknowledged them,
@@ -83,8 +85,10 @@ class MqttClient:
         self._subscriptions = tuple(subscriptions)
         self._listener = Listener(self._arrived, self._answered)
         self._backoff = Backoff(rng or random.Random())
+        self._discovery = discovery_for(settings)
+        self._server_name: str | None = None
         self._address = AddressChoice(settings.addresses)
-        self._choices = {address: ProtocolChoice() for address in settings.addresses}
+        self._choices: dict[Address, ProtocolChoice] = {}
         self._problems: dict[Address, str] = {}
         self._outbox = Outbox(max_messages=max_queued)
         self._states = States()
@@ -109,10 +113,12 @@ class MqttClient:
 
     @property
     def _choice(self) -> ProtocolChoice:
-        return self._choices[self._address.current]
+        return self._choices.setdefault(self._address.current, ProtocolChoice())
 
     @property
     def _place(self) -> str:
+        if self._discovery is not None and self._server_name is None:
+            return "an address not known yet"
         return address_text(*self._address.current)
 
     @property
@@ -210,10 +216,11 @@ class MqttClient:
 
     async def _run(self) -> None:
         while True:
-            self._number += 1
-            self.protocol = self._choice.next(self._now())
             pause_s: float | None = 0.0
             try:
+                await self._discover()
+                self._number += 1
+                self.protocol = self._choice.next(self._now())
                 pause_s = await self._live()
             except ConnectFailed as error:
                 pause_s = self._note_failure(error)
@@ -231,6 +238,15 @@ class MqttClient:
             if pause_s is not None:
                 await asyncio.sleep(self._backoff.next_delay_s(at_least_s=pause_s))
 
+    async def _discover(self) -> None:
+        """Where the broker is looked for, and all that was found has been tried: look anew. Raises ConnectFailed."""
+        if self._discovery is None or not self._address.is_new_round:
+            return
+        self._address = AddressChoice([self._address.current])  # a search that fails is a round of its own
+        broker = await self._discovery.find()
+        self._server_name = broker.host
+        self._address = AddressChoice(broker.addresses)
+
     async def _live(self) -> float:
         """One connection, from its beginning to its end. Returns how many seconds to pause at least."""
         self._connection = connection = Connection(
@@ -240,6 +256,7 @@ class MqttClient:
             self._listener,
             protocol=self.protocol,
             number=self._number,
+            server_name=self._server_name,
         )
         await connection.open(CONNECT_TIMEOUT_S)
         self._choice.accepted(self._now())

@@ -85,7 +85,10 @@ class Listener:
 
 
 class Connection:
-    """One connection to the broker at *address*. Call `open`, then `subscribe`; it has ended when `ended` is done."""
+    """One connection to the broker at *address*. Call `open`, then `subscribe`; it has ended when `ended` is done.
+
+    Its certificate must be for *server_name*; without one, for the host of *address*.
+    """
 
     def __init__(
         self,
@@ -96,10 +99,12 @@ class Connection:
         *,
         protocol: Protocol,
         number: int,
+        server_name: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._address = address
+        self._server_name = server_name
         self._listener = listener
         self._number = number
         self.protocol = protocol
@@ -251,7 +256,7 @@ class Connection:
     def _connect_blocking(self, timeout_s: float) -> None:
         """Runs in a thread. CONNECT is only queued: were we given up meanwhile, it would evict our next connection."""
         if self._settings.tls is not None:
-            self._paho.tls_set_context(tls_context(self._settings.tls))
+            self._paho.tls_set_context(tls_context(self._settings.tls, self._server_name))
         self._paho.connect_timeout = timeout_s
         (host, port), keepalive_s = self._address, self._settings.keepalive_s
         if self.protocol == "5":

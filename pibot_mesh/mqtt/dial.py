@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import paho.mqtt.client as paho
 
@@ -23,11 +24,21 @@ def keep_queued(_client: paho.Client, _data: object, _sock: paho.SocketLike) -> 
     """Nothing is written before the loop has taken over; being registered keeps paho from writing by itself."""
 
 
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Trust and our own certificate. Raises OSError for files that are missing or no certificates."""
+def tls_context(tls: Tls, server_name: str | None = None) -> ssl.SSLContext:
+    """Trust and our own certificate. Raises OSError for files that are missing or no certificates.
+
+    With *server_name*, the certificate must be for that name, and not for the host that is connected to.
+    """
     context = ssl.create_default_context(cafile=tls.ca_file)
     if tls.cert_file is not None:
         context.load_cert_chain(tls.cert_file, tls.key_file)
+    if server_name is not None:
+        wrap = context.wrap_socket
+
+        def wrap_named(sock: socket.socket, **options: Any) -> ssl.SSLSocket:
+            return wrap(sock, **{**options, "server_hostname": server_name})
+
+        context.wrap_socket = wrap_named  # type: ignore[assignment,method-assign]  # paho would name the address
     return context
 
 

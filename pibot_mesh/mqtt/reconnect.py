@@ -53,6 +53,11 @@ class AddressChoice:
         """The server to try."""
         return self._addresses[self._index]
 
+    @property
+    def is_new_round(self) -> bool:
+        """Whether no server has failed since a connection stood, or since the last round was over."""
+        return self._failures % len(self._addresses) == 0
+
     def ended(self) -> None:
         """The connection that stood has ended: a new round begins with the next server."""
         self._failures = 0
@@ -62,7 +67,7 @@ class AddressChoice:
         """No connection came about: on to the next server. Returns whether a round is over, and a pause is due."""
         self._failures += 1
         self._go_on()
-        return self._failures % len(self._addresses) == 0
+        return self.is_new_round
 
     def _go_on(self) -> None:
         self._index = (self._index + 1) % len(self._addresses)

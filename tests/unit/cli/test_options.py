@@ -16,6 +16,7 @@ from pibot_mesh.config.settings import BrokerSettings
         (BrokerSettings(), ""),
         (BrokerSettings("::1", 1884), "--broker '[::1]:1884'"),
         (BrokerSettings(others=(("b", 1883),)), "--broker 127.0.0.1:1883,b:1883"),
+        (BrokerSettings(discover=True), "--broker mdns"),
     ],
 )
 def test_the_options_lead_to_the_same_servers(broker: BrokerSettings, options: str) -> None:
@@ -23,4 +24,4 @@ def test_the_options_lead_to_the_same_servers(broker: BrokerSettings, options: s
     assert Connection(broker, "pibot").options == options
     if options:
         [_, value] = shlex.split(options)
-        assert connection(value, None).broker.addresses == broker.addresses
+        assert connection(value, None).broker == broker

@@ -35,8 +35,10 @@ def test_nothing_comes_in_unless_it_is_allowed() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [Kind.NODE_TASK, Kind.NODE_CONTROL, Kind.TASK_CONTROL, Kind.OUTPUT_SET, Kind.REQUEST_CONTROL, Kind.LLM_CHUNK]
-    + [Kind.REFLEX_SET, Kind.ROUTINE_SET],
+    [
+        *(Kind.NODE_TASK, Kind.NODE_CONTROL, Kind.TASK_CONTROL, Kind.OUTPUT_SET, Kind.REQUEST_CONTROL),
+        *(Kind.LLM_CHUNK, Kind.REFLEX_SET, Kind.ROUTINE_SET),
+    ],
 )
 def test_a_command_goes_neither_in_nor_out(kind: Kind) -> None:
     """Whatever the options: it is nobody's business outside the house."""

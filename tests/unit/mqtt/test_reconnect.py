@@ -53,6 +53,19 @@ def test_the_next_server_is_tried_at_once_and_a_pause_follows_a_round() -> None:
     assert pauses == [False, False, True, False, False, True]
 
 
+def test_a_round_is_new_until_a_server_fails() -> None:
+    """Then is the time to look where the servers are."""
+    choice = AddressChoice([("a", 1), ("b", 1)])
+    news = [choice.is_new_round]
+    for _ in range(3):
+        choice.failed()
+        news.append(choice.is_new_round)
+    choice.ended()
+
+    assert news == [True, False, True, False]
+    assert choice.is_new_round
+
+
 def test_a_connection_that_ended_begins_a_round_with_the_next_server() -> None:
     """The one that was lost is the last to be tried again."""
     choice = AddressChoice([("a", 1), ("b", 1), ("c", 1)])
