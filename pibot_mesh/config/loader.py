@@ -22,6 +22,9 @@ from pibot_mesh.config.model_section import (
     model_settings,
     override_model,
 )
+from pibot_mesh.config.reflex_section import reflex_settings
+from pibot_mesh.config.routine_section import place_settings, schedule_settings, trigger_settings
+from pibot_mesh.config.safety_section import safety_settings
 from pibot_mesh.config.settings import (
     MESH,
     MESH_MODEL,
@@ -46,17 +49,17 @@ Role: TypeAlias = Literal["master", "node"]
 
 VARIABLES: Final[Mapping[str, str]] = {
     "PIBOT_BROKER": "The broker as HOST:PORT, HOST or [ADDRESS]:PORT, or the servers of a cluster with commas between; "
-    "in place of broker.host, broker.port and broker.others.",
+    "or mdns, to look for it on the local network; in place of broker.host, broker.port and broker.others.",
     "PIBOT_PASSWORD": "The password for the broker, in place of broker.password_file.",
     **MODEL_VARIABLES,
 }
 """The environment variables that no single key of a file stands for; the others have ``x-environment`` in a schema."""
 
 
-class DeviceCheck(Protocol):
-    """Finds what is wrong with devices beyond the schema: `pibot_mesh.hardware.kinds.check`."""
+class NodeCheck(Protocol):
+    """Finds what is wrong with a node beyond the schema: `pibot_mesh.node.check.check_node`."""
 
-    def __call__(self, devices: Sequence[DeviceSettings], *, simulate: bool) -> Sequence[Problem]: ...
+    def __call__(self, settings: NodeSettings) -> Sequence[Problem]: ...
 
 
 def load_master(path: Path | str | None = None, env: Mapping[str, str] = os.environ) -> MasterSettings:
@@ -74,20 +77,20 @@ def load_node(
     path: Path | str | None = None,
     env: Mapping[str, str] = os.environ,
     *,
-    check_devices: DeviceCheck | None = None,
+    check: NodeCheck | None = None,
 ) -> NodeSettings:
     """A node's settings from the file at *path* (the defaults without one); variables in *env* go before it.
 
-    With *check_devices*, what the hardware has against the devices is among the errors. Raises ConfigError with
+    With *check*, what it finds is among the errors. Raises ConfigError with
     everything that is wrong.
     """
     draft = _draft(Source() if path is None else read_yaml(path), "node", env)
-    settings = _node(draft, check_devices)
+    settings = _node(draft, check)
     draft.finish()
     return settings
 
 
-def check_file(path: Path | str, *, check_devices: DeviceCheck | None = None) -> list[str]:
+def check_file(path: Path | str, *, check: NodeCheck | None = None) -> list[str]:
     """Everything that is wrong with one file, a master's or a node's; the environment does not count. Never raises."""
     try:
         source = read_yaml(path)
@@ -96,7 +99,7 @@ def check_file(path: Path | str, *, check_devices: DeviceCheck | None = None) ->
         if role == "master":
             _master(draft)
         else:
-            _node(draft, check_devices)
+            _node(draft, check)
         draft.finish()
     except ConfigError as error:
         return list(error.problems)
@@ -172,7 +175,7 @@ def _draft(source: Source, role: Role, env: Mapping[str, str]) -> Draft:
 
 def _master(draft: Draft) -> MasterSettings:
     state_dir = _state_dir(draft)
-    workspace = draft.folder(("master", "workspace"))
+    workspace, place = draft.folder(("master", "workspace")), place_settings(draft)
     settings = MasterSettings(
         root=draft.text(("root",), "pibot"),
         broker=broker_settings(draft),
@@ -191,20 +194,20 @@ def _master(draft: Draft) -> MasterSettings:
         prices=model_prices(draft),
         ledger=ledger_address(draft),
         history=history_settings(draft),
+        place=place,
+        schedules=schedule_settings(draft, place),
+        triggers=trigger_settings(draft),
     )
     check_workspace(draft, ("master", "workspace"), workspace or state_dir / "master-workspace", state_dir)
     return settings
 
 
-def _node(draft: Draft, check_devices: DeviceCheck | None) -> NodeSettings:
+def _node(draft: Draft, check: NodeCheck | None) -> NodeSettings:
     node_id = draft.text(("node", "id")) or fit_node_id(platform.node())
     simulate = bool(draft.get(("node", "simulate"), False))
     devices = _devices(draft)
     state_dir = _state_dir(draft)
-    if check_devices is not None:
-        for problem in check_devices(devices, simulate=simulate):
-            draft.note(problem)
-    return NodeSettings(
+    settings = NodeSettings(
         id=node_id,
         root=draft.text(("root",), "pibot"),
         broker=broker_settings(draft, default_username=node_id),
@@ -218,8 +221,14 @@ def _node(draft: Draft, check_devices: DeviceCheck | None) -> NodeSettings:
         log_level=draft.text(("log_level",), "info"),
         model=model_settings(draft, MESH_MODEL),
         ask=_ask(draft),
+        safety=safety_settings(draft),
+        reflexes=reflex_settings(draft),
         skills=_skills(draft, state_dir),  # the last: it looks at all files that were named
     )
+    for problem in check(settings) if check is not None else ():
+        if problem.path[0] == "devices" or not draft.is_refused(("devices",)):
+            draft.note(problem)
+    return settings
 
 
 def _ask(draft: Draft) -> tuple[str, ...]:
@@ -313,8 +322,8 @@ def _devices(draft: Draft) -> tuple[DeviceSettings, ...]:
 
 
 def _device(id_: str, values: Mapping[str, object]) -> DeviceSettings:
-    own = ("kind", "pin", "name", "room")
-    pin = values.get("pin")
+    own = ("kind", "pin", "name", "label", "room", "device_class")
+    pin, device_class = values.get("pin"), values.get("device_class")
     return DeviceSettings(
         id=id_,
         kind=str(values["kind"]),
@@ -322,4 +331,6 @@ def _device(id_: str, values: Mapping[str, object]) -> DeviceSettings:
         name=str(values.get("name") or id_.replace("-", " ").replace("_", " ")),
         room=str(values.get("room", "")),
         options={key: value for key, value in values.items() if key not in own},
+        label=str(values.get("label", "")),
+        device_class=None if device_class is None else str(device_class),
     )

@@ -49,7 +49,7 @@ class BrokerSettings:
         return (self.host, self.port), *self.others
 
     def __str__(self) -> str:
-        return ",".join(address_text(host, port) for host, port in self.addresses)
+        return "mdns" if self.discover else ",".join(address_text(host, port) for host, port in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class ReflexSettings:
     is_on: bool = True
 
 
-SHIPPED_SKILLS: Final = ("devices", "system", "files", "download", "timers", "memory")
+SHIPPED_SKILLS: Final = ("devices", "system", "files", "download", "timers", "memory", "reflexes")
 """What a node can do by itself; each can be left out."""
 
 

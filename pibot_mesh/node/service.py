@@ -13,14 +13,13 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
-from pibot_mesh import __version__
 from pibot_mesh.actor import Actor
 from pibot_mesh.agent.skills import SkillLoader
 from pibot_mesh.agent.tools import Tool, ToolRegistry
 from pibot_mesh.config.settings import NodeSettings
-from pibot_mesh.errors import BrokerError, ConfigError, ErrorCode, ProtocolError, StoreError, ToolError
+from pibot_mesh.errors import BrokerError, ErrorCode, ProtocolError, StoreError, ToolError
 from pibot_mesh.hardware.board import Board
-from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, OutputChanged, SensorRead
+from pibot_mesh.hardware.changes import Change, OutputChanged
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.mqtt.link import Link
 from pibot_mesh.node.agent import NodeAgent
@@ -39,10 +38,12 @@ from pibot_mesh.node.events import (
     NodeEffect,
     NodeInput,
     Note,
+    OutputNoted,
     OutputOrdered,
     OwnStatusSeen,
     ReloadSkills,
     Remembered,
+    Save,
     SendEvent,
     SendResult,
     SetOutput,
@@ -57,6 +58,9 @@ from pibot_mesh.node.events import (
 from pibot_mesh.node.executor import TaskExecutor
 from pibot_mesh.node.gate import Gate
 from pibot_mesh.node.journal import Journal, needs_sync
+from pibot_mesh.node.reflex_runner import ReflexRunner, silences_of
+from pibot_mesh.node.reflex_store import ReflexStore
+from pibot_mesh.node.showing import Showing
 from pibot_mesh.node.skills import NodeSkills
 from pibot_mesh.protocol.codec import decode, encode, to_dict
 from pibot_mesh.protocol.messages import (
@@ -67,18 +71,14 @@ from pibot_mesh.protocol.messages import (
     LLMChunk,
     LLMRequest,
     NodeCard,
-    NodeEvent,
     OutputValue,
     State,
     Task,
-    ToolSpec,
     WireError,
     decode_output_set,
     decode_presence,
     decode_stop,
-    encode_health,
-    encode_sensor,
-    encode_value,
+    decode_switch,
 )
 from pibot_mesh.protocol.topics import DELTAS, Address, Kind, Topics
 from pibot_mesh.skills.devices import seconds_words
@@ -89,8 +89,7 @@ from pibot_mesh.skills.timers import Timers
 from pibot_mesh.storage import Alone
 
 _log = logging.getLogger(__name__)
-_LATEST_SEQ = 2**53
-"""The longest that a number in a card can be."""
+_FAILED = (State.FAILED, State.CANCELED, State.UNKNOWN)
 
 
 class Node(AbstractAsyncContextManager["Node"]):
@@ -111,15 +110,20 @@ class Node(AbstractAsyncContextManager["Node"]):
             simulate=settings.simulate,
             on_change=self._changed,
             levels=settings.state_dir / f"pins-{self.id}",
+            safety=settings.safety,
         )
         self._cpu = CpuMeter()
         self._timers = Timers(settings.state_dir.expanduser() / f"timers-{self.id}.json", self._timer_finished)
-        shipped = shipped_skills(settings, self.board, self._timers, self._cpu)
-        self.tools = ToolRegistry([*chain(*shipped.values()), *tools])
-        self._skills = NodeSkills(
-            SkillLoader(skill_folders_of(settings), self.tools, fits=self._too_much), self._skills_changed, node=self.id
+        self._reflexes = ReflexRunner(
+            self.board,
+            settings.reflexes,
+            ReflexStore(settings.state_dir / f"reflexes-{self.id}.json"),
+            changed=self._reflexes_changed,
+            state=self._reflex_switched,
+            silent_after_s=silences_of(settings.devices),
         )
-        self._capacity = Capacity(settings.running, settings.queued)
+        shipped = shipped_skills(settings, self.board, self._timers, self._cpu, self._reflexes)
+        self.tools = ToolRegistry([*chain(*shipped.values()), *tools])
         self._agent = NodeAgent(settings, self.tools, self.board.specs, self._ask_master)
         self._executor = TaskExecutor(self.tools, self._post, told=self._post, agent=self._agent)
         self._link = Link(
@@ -131,6 +135,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                 (Kind.TASK_CONTROL, settings.id),
                 (Kind.NODE_CONTROL, settings.id),
                 (Kind.OUTPUT_SET, settings.id),
+                (Kind.REFLEX_SET, settings.id),
                 (Kind.LLM_CHUNK, settings.id),
                 (Kind.NODE_STATUS, settings.id),
                 (Kind.NODE_CARD, settings.id),
@@ -142,12 +147,23 @@ class Node(AbstractAsyncContextManager["Node"]):
             connected=self._connected,
             disconnected=self._disconnected,
         )
+        self._showing = Showing(
+            settings,
+            self.boot,
+            self.board,
+            self.tools,
+            shown=self._agent.shown,
+            reflexes=self._reflexes,
+            link=self._link,
+        )
+        self._skills = NodeSkills(
+            SkillLoader(skill_folders_of(settings), self.tools, fits=self._showing.too_much),
+            self._showing.tools_changed,
+            node=self.id,
+        )
         self._leaving: asyncio.Task[None] | None = None
-        self._seq = 0
         self._is_stop_seen = False
         self._health: asyncio.Task[None] | None = None
-        self._shown: tuple[ToolSpec, ...] = ()
-        self._check_card()
 
     # Life
 
@@ -162,6 +178,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             raise
         try:
             remembered = self._journal.read()
+            self._showing.remember(self._journal.outputs())
             self._core = self._new_core(remembered)
             self._gate = self._new_gate(self._journal.begin(self.boot))
         except BaseException:
@@ -173,6 +190,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             if self._core.is_stopped:
                 self._hold(True)  # before any output has its initial value
             await self.board.start()
+            self._reflexes.start()
             await self._skills.start()
             effects = self._core.start(settle_all(remembered.entries, self.tools))
             await self._store(effects)
@@ -204,7 +222,9 @@ class Node(AbstractAsyncContextManager["Node"]):
             stack.push_async_callback(self._executor.stop)
             stack.push_async_callback(self._timers.stop)
             stack.push_async_callback(self._skills.stop)
+            stack.push_async_callback(self._reflexes.written)
             stack.push_async_callback(self.board.stop)
+            stack.push_async_callback(self._reflexes.stop)
             self._gate.close()
             if self._health is not None:
                 self._health.cancel()
@@ -250,7 +270,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         return NodeCore(
             boot=self.boot,
             tools=self.tools,
-            capacity=self._capacity,
+            capacity=Capacity(self.settings.running, self.settings.queued),
             jitter=random.Random(),
             has_agent=True,
             remembered=remembered,
@@ -284,11 +304,15 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._gate.card_seen(decode(NodeCard, message.payload))
             self._link.ack(message)
             return
+        if address.kind is Kind.REFLEX_SET:
+            self._switch_reflex(address.id, message)
+            return
         event = self._read(address, message)
         if isinstance(event, OwnStatusSeen) and not event.is_online and message.retain and self._link.protocol == "5":
             self._gate.stood_offline()  # without a delay, the will of whom we threw out says the same
         if isinstance(event, MasterSeen):
             self._agent.master_seen(event.is_online)
+            self.board.reach(event.is_online, "no master")
         if self._gate.withholds(event, message):
             return
         if self._actor.stuck is not None and isinstance(event, TaskArrived):
@@ -296,6 +320,15 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._link.ack(message)
             return
         self._post(event, message)
+
+    def _switch_reflex(self, reflex: str, message: Message) -> None:
+        if message.retain:
+            raise ProtocolError("reflex", ["it came as a retained message, which may be from long ago"])
+        try:
+            self._reflexes.switch(reflex, decode_switch(message.payload))
+        except ToolError as error:
+            raise ProtocolError("reflex", [str(error)]) from None
+        self._link.ack(message)
 
     def _read(self, address: Address, message: Message) -> NodeInput:
         payload = message.payload
@@ -339,6 +372,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         _log.info("%s: the broker is gone: %s", self.id, reason)
         self._gate.disconnected()
         self._agent.master_seen(False)
+        self.board.reach(False, "no broker")
         self._post(Disconnected())
 
     # Out: effects to the world
@@ -363,13 +397,8 @@ class Node(AbstractAsyncContextManager["Node"]):
                 self._executor.end(task, reason)
             case LetCall() | SteerRun() | AnswerApproval():
                 self._executor.pass_on(effect)
-            case SendEvent(task_id, event):
-                is_delta = event.type in DELTAS
-                self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task_id, is_delta=is_delta)
-            case SendResult(result):
-                self._link.send(Kind.TASK_RESULT, encode(result), node=self.id, id=result.id, keep=False)
-            case Announce():
-                self._announce()
+            case SendEvent() | SendResult() | Announce():
+                self._say(effect)
             case ReloadSkills():
                 self._skills.reload()
             case HoldOutputs(is_held):
@@ -377,8 +406,20 @@ class Node(AbstractAsyncContextManager["Node"]):
                 self._send_health()
             case SetOutput(device, order):
                 self._set_output(device, order.value, order.for_s, order.id)
+            case Save(entry) if entry.result is not None and entry.result.state in _FAILED:
+                self.board.task_failed(entry.task.id, f"its task {entry.result.state}")
             case Note(text, level):
                 _log.log(logging.getLevelName(level.upper()), "%s: %s", self.id, text)
+
+    def _say(self, effect: SendEvent | SendResult | Announce) -> None:
+        match effect:
+            case SendEvent(task_id, event):
+                is_delta = event.type in DELTAS
+                self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task_id, is_delta=is_delta)
+            case SendResult(result):
+                self._link.send(Kind.TASK_RESULT, encode(result), node=self.id, id=result.id, keep=False)
+            case Announce():
+                self._announce()
 
     def _ask_master(self, request: LLMRequest) -> None:
         self._link.send(Kind.LLM_REQUEST, encode(request), node=self.id, id=request.id, keep=False)
@@ -386,105 +427,51 @@ class Node(AbstractAsyncContextManager["Node"]):
     def _refuse_unstored(self, task: Task, why: StoreError) -> None:
         error = WireError(ErrorCode.STORAGE, str(why), retryable=True)
         data = {"attempt": task.attempt, "error": to_dict(error)}
-        event = Event(task.id, "task_rejected", self.boot, self._next_seq(), time.time(), data)
+        event = Event(task.id, "task_rejected", self.boot, self._showing.next_seq(), time.time(), data)
         self._link.send(Kind.TASK_EVENT, encode(event), node=self.id, id=task.id)
 
     def _hold(self, is_held: bool) -> None:
-        self.board.hold(is_held, self._cause(Cause("stop", reason="emergency stop")))
+        self.board.hold(is_held, Cause("stop", reason="emergency stop"))
 
     def _set_output(self, device: str, value: OutputValue, for_s: float | None, order_id: str | None) -> None:
         try:
-            self.board.set(device, value, cause=Cause("person", id=order_id), for_s=for_s)
+            time_words = None if for_s is None else f"for {seconds_words(for_s)}"
+            self.board.set(device, value, cause=Cause("person", id=order_id, reason=time_words), for_s=for_s)
         except ToolError as error:
             self._link.rejections.add(self._link.topics.topic(Kind.OUTPUT_SET, node=self.id, device=device), error)
 
     # What the node shows of itself
 
-    def _check_card(self) -> None:
-        problem = self._too_much(self.tools.specs())
-        if problem:
-            raise ConfigError([f"node {self.id}: its labels, devices and tools cannot be shown to the mesh: {problem}"])
-
-    def _too_much(self, tools: Sequence[ToolSpec]) -> str:
-        """Why a card with these tools cannot be sent, or nothing."""
-        try:
-            encode(self._card(tools, _LATEST_SEQ))
-        except ProtocolError as error:
-            return str(error)
-        return ""
-
     def card(self) -> NodeCard:
         """What the node is and can do."""
-        return self._card(self.tools.specs(), self._next_seq())
+        return self._showing.card()
 
-    def _card(self, tools: Sequence[ToolSpec], seq: int) -> NodeCard:
-        return NodeCard(
-            self.id,
-            self.boot,
-            __version__,
-            labels=self.settings.labels,
-            tools=tuple(map(self._agent.shown, tools)),
-            devices=self.board.specs(),
-            capacity=self._capacity,
-            simulated=self.settings.simulate,
-            health_interval_s=self.settings.health_interval_s,
-            agent=True,
-            seq=seq,
-        )
+    def _reflexes_changed(self) -> None:
+        if self._link.is_connected:
+            self._showing.send_card()
 
-    def _send_card(self) -> None:
-        card = self.card()
-        self._shown = self.tools.specs()
-        self._link.send(Kind.NODE_CARD, encode(card), node=self.id)
-
-    def _skills_changed(self) -> None:
-        """Show the new card, where it is a new one. Without a connection, the next one brings it."""
-        if self._link.is_connected and not _are_same(self._shown, self.tools.specs()):
-            self._send_card()
+    def _reflex_switched(self, reflex: str, is_on: bool | None) -> None:
+        if self._link.is_connected or is_on is None:
+            self._showing.send_reflex(reflex, is_on)
 
     def _timer_finished(self, timer: Finished) -> None:
         late = f", {seconds_words(round(timer.late_s))} ago" if timer.late_s >= 1 else ""
         _log.info("%s: the timer %s has ended%s: %s", self.id, timer.name, late, timer.text)
         data = {"name": timer.name, "text": timer.text, "for_s": timer.length_s, "late_s": round(timer.late_s, 3)}
-        event = NodeEvent("timer_finished", "timer", self.boot, self._next_seq(), time.time(), data)
-        self._link.send(Kind.NODE_EVENT, encode(event), node=self.id)
+        self._showing.send_event("timer_finished", "timer", data)
 
     def _announce(self) -> None:
         """Card, health and every state, then ``online`` last (promise 5)."""
-        self._send_card()
+        self._showing.send_card()
         self._send_health()
-        for device, (value, cause) in self.board.outputs().items():
-            self._send_output(device, value, cause)
-        for device, value in self.board.inputs().items():
-            self._link.send(Kind.INPUT, encode_value(value), node=self.id, device=device)
-        for device, values in self.board.readings().items():
-            self._link.send(Kind.SENSOR, encode_sensor(values), node=self.id, device=device)
+        self._showing.send_states()
         self._link.send_presence(True)
 
     def _changed(self, change: Change) -> None:
-        match change:
-            case OutputChanged(device, value, cause):
-                self._send_output(device, value, cause)
-            case InputChanged(device, value):
-                self._link.send(Kind.INPUT, encode_value(value), node=self.id, device=device)
-            case InputEvent(device, event_type, data):
-                event = NodeEvent(event_type, device, self.boot, self._next_seq(), time.time(), data)
-                self._link.send(Kind.NODE_EVENT, encode(event), node=self.id)
-            case SensorRead(device, values):
-                self._link.send(Kind.SENSOR, encode_sensor(values), node=self.id, device=device)
-
-    def _send_output(self, device: str, value: OutputValue, cause: Cause) -> None:
-        self._link.send(Kind.OUTPUT, encode_value(value), node=self.id, device=device)
-        self._link.send(Kind.OUTPUT_CAUSE, encode(self._cause(cause)), node=self.id, device=device)
-
-    def _cause(self, cause: Cause) -> Cause:
-        return Cause(
-            cause.by, cause.id, cause.request, cause.reason, self.boot, self._next_seq(), cause.ts or time.time()
-        )
-
-    def _next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
+        said = self._showing.changed(change)
+        self._reflexes.hear(said)
+        if isinstance(said, OutputChanged):
+            self._actor.post(OutputNoted(said.device, said.value, said.cause))
 
     async def _publish_health(self) -> None:
         while True:
@@ -504,12 +491,6 @@ class Node(AbstractAsyncContextManager["Node"]):
             "stopped": float(self._core.is_stopped),
             "rejected_messages": float(self._link.rejections.total),
             "broken_skills": float(self._skills.loader.broken),
-            "seq": float(self._next_seq()),
+            "silent_sensors": float(len(self.board.silent())),
         }
-        expiry_s = 3 * self.settings.health_interval_s
-        self._link.send(Kind.NODE_HEALTH, encode_health(numbers), node=self.id, expiry_s=expiry_s)
-
-
-def _are_same(shown: Sequence[ToolSpec], tools: Sequence[ToolSpec]) -> bool:
-    """Whether nobody could tell the two apart: in what order tools stand says nothing."""
-    return sorted(shown, key=lambda spec: spec.name) == sorted(tools, key=lambda spec: spec.name)
+        self._showing.send_health(numbers)

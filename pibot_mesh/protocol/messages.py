@@ -562,6 +562,11 @@ def decode_stop(payload: bytes) -> bool:
     return _word(payload, "stop", {"STOP": True, "RUN": False})
 
 
+def decode_switch(payload: bytes) -> bool:
+    """Whether something is to be on (``ON``) or off (``OFF``). Raises ProtocolError for anything else."""
+    return _word(payload, "switch", {"ON": True, "OFF": False})
+
+
 def encode_stop(is_stopped: bool) -> bytes:
     """``STOP`` or ``RUN``."""
     return b"STOP" if is_stopped else b"RUN"

@@ -94,8 +94,7 @@ MAY_WRITE = {
     | {f"pibot/node/{name}/{rest}" for name in ("person", "monitor") for rest in ("task/t1/control", "llm/c1/chunk")},
     "worker-1": set(of("worker-1", NODE_WRITES)),
     "worker-3": set(of("worker-3", NODE_WRITES)),
-    "person": {*PERSON_WRITES}
-    | {f"pibot/node/{name}/{what}" for name in ("worker-2", "monitor") for what in SETS},
+    "person": {*PERSON_WRITES} | {f"pibot/node/{name}/{what}" for name in ("worker-2", "monitor") for what in SETS},
     "homeassistant": {*PERSON_WRITES, "homeassistant/status"}
     | {f"pibot/node/{name}/{what}" for name in ("worker-2", "monitor", "person") for what in SETS},
     "monitor": set(),

@@ -253,7 +253,7 @@ async def test_a_tool_that_has_gone(tmp_path: Path) -> None:
         await until(mesh.tools.waiting.is_set, "the tool runs")
         cellar = mesh.nodes["cellar"]
         cellar.tools.remove("door_open")
-        cellar._skills_changed()
+        cellar._showing.tools_changed()
         await until(lambda: mesh.master.pool.tool("cellar", "door_open") is None, "the card has changed")
         mesh.tools.release.set()
         reply = await mesh.reply(request)

@@ -29,8 +29,17 @@ FACADES = {"__init__", "__main__"}
 pytestmark = pytest.mark.no_cover
 """Nothing of the package runs here, and reading all of it takes many times as long while coverage is measured."""
 
-HEAVY = {"hassil", "amqtt", "openai", "rich", "prompt_toolkit", "psycopg"}
+HEAVY = {
+    *("hassil", "amqtt", "openai", "rich", "prompt_toolkit", "psycopg", "zeroconf", "cronsim", "astral"),
+    *("jsonschema", "smbus2", "bme280"),
+}
 """What a node never loads."""
+
+
+PURE_HARDWARE = (
+    *("kind", "kinds", "output_kinds", "input_kinds", "sensor_kinds", "device_check", "levels", "reference", "changes"),
+    *("outputs", "output_values", "safety_rules", "safety_check", "filters", "presses", "counting", "thresholds"),
+)
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,10 @@ def test_a_node_never_loads_what_is_heavy(start: str) -> None:
         ("gpiozero", {"pibot_mesh.hardware"}),
         ("paho", {"pibot_mesh.mqtt"}),
         ("psycopg", {"pibot_mesh.master.postgres_session"}),
+        ("zeroconf", {"pibot_mesh.mqtt.discovery"}),
+        ("cronsim", {"pibot_mesh.master.schedule_times", "pibot_mesh.config.routine_section"}),
+        ("astral", {"pibot_mesh.master.schedule_times"}),
+        ("smbus2", {"pibot_mesh.hardware.drivers"}),
         ("sqlite3", {"pibot_mesh.storage", "pibot_mesh.node.journal"}),
     ],
 )
@@ -205,7 +218,12 @@ def test_each_library_has_one_home(heavy: str, homes: set[str]) -> None:
         "pibot_mesh.agent.event_data",
         "pibot_mesh.agent.prompts",
         "pibot_mesh.node.runs",
-        "pibot_mesh.hardware.outputs",
+        *(f"pibot_mesh.hardware.{name}" for name in PURE_HARDWARE),
+        *(
+            f"pibot_mesh.cli.{name}"
+            for name in ("causes", "obedience", "reflex_list", "values", "gpio_view", "mesh_view")
+        ),
+        *(f"pibot_mesh.node.{name}" for name in ("check", "reflex_check", "reflex_rule", "reflex_words", "reflexes")),
         "pibot_mesh.agent.arguments",
         "pibot_mesh.agent.assembly",
         "pibot_mesh.schemas",

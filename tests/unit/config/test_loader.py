@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from pibot_mesh.config.loader import (
 from pibot_mesh.config.settings import BrokerSettings, DeviceSettings, MasterSettings, NodeSettings, Tls
 from pibot_mesh.config.source import Problem
 from pibot_mesh.errors import ConfigError
-from pibot_mesh.hardware.kinds import check
+from pibot_mesh.node.check import check_node
 from pibot_mesh.protocol.topics import DEVICE_PATTERN, NODE_PATTERN
 
 EXAMPLES = Path(pibot_mesh.__file__).parent / "shipped" / "config"
@@ -41,7 +40,7 @@ def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
 def node_problems(path: Path | None, **env: str) -> list[str]:
     """What loading a node's file ends with, without the folder's name."""
     with pytest.raises(ConfigError) as caught:
-        load_node(path, env, check_devices=check)
+        load_node(path, env, check=check_node)
     return [problem.replace(f"{path.parent}/", "") if path else problem for problem in caught.value.problems]
 
 
@@ -70,7 +69,7 @@ devices:
   back_door-2: {kind: contact, pin: 4, name: back door}
 """,
     )
-    node = load_node(path, {}, check_devices=check)
+    node = load_node(path, {}, check=check_node)
     assert node == NodeSettings(
         id="kitchen",
         root="home/pibot",
@@ -171,7 +170,7 @@ def test_a_wrong_variable_is_named() -> None:
         ("nodde: {}", "c.yaml:1: nodde: unknown key (did you mean 'node'?)"),
         (
             "zzz: {}",
-            "c.yaml:1: zzz: unknown key; known are: node, broker, devices, skills, model, approval, root, state_dir, log_level",  # noqa: E501
+            "c.yaml:1: zzz: unknown key; known are: node, broker, devices, reflexes, safety, skills, model, approval, root, state_dir, log_level",  # noqa: E501
         ),
         ("node: 5", "c.yaml:1: node: a section of 'key: value' lines is expected, not 5"),
         ("node: {labels: kitchen}", "c.yaml:1: node.labels: a list is expected, not 'kitchen'"),
@@ -309,17 +308,17 @@ def test_check_file_does_not_look_at_the_environment(tmp_path: Path, monkeypatch
     assert check_file(write(tmp_path, "")) == []
 
 
-def test_the_hardwares_word_is_asked_only_for_devices_that_are_well_formed(tmp_path: Path) -> None:
+def test_the_nodes_word_is_asked_only_for_devices_that_are_well_formed(tmp_path: Path) -> None:
     """It gets what the schema let through, and whether it is simulated."""
     asked: list[tuple[list[str], bool]] = []
 
-    def ask(devices: Sequence[DeviceSettings], *, simulate: bool) -> list[Problem]:
-        asked.append(([device.id for device in devices], simulate))
+    def ask(settings: NodeSettings) -> list[Problem]:
+        asked.append(([device.id for device in settings.devices], settings.simulate))
         return []
 
     path = write(tmp_path, "node: {simulate: yes}\ndevices: {a: {kind: x}, b: {kind: y, pin: p}}\n")
     with pytest.raises(ConfigError):
-        load_node(path, {}, check_devices=ask)
+        load_node(path, {}, check=ask)
     assert asked == [(["a"], True)]
 
 
@@ -397,7 +396,7 @@ def test_a_host_name_is_made_fit_for_a_node_id(name: str, node_id: str) -> None:
 @pytest.mark.parametrize("name", ["node.yaml", "master.yaml"])
 def test_the_shipped_examples_are_right(name: str) -> None:
     """They are what people begin with."""
-    assert check_file(EXAMPLES / name, check_devices=check) == []
+    assert check_file(EXAMPLES / name, check=check_node) == []
 
 
 def test_the_two_schemas_agree_on_what_they_share() -> None:
