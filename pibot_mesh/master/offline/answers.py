@@ -136,10 +136,14 @@ class Answer:
             return self._say("state_words", device=device, state=words)
         if value == "ON" or (asked == "ON" and value == 100 and not isinstance(value, bool)):
             fact = self._say("state_on", device=device)
-        elif value == "OFF" or (value == 0 and not isinstance(value, bool)):
+        elif isinstance(unit := data.get("unit"), str) and isinstance(value, (int, float)):
+            fact = self._say("state_unit", device=device, value=_number(value), unit=unit)
+        elif value in ("OFF", "#000000") or (value == 0 and not isinstance(value, bool)):
             fact = self._say("state_off", device=device)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             fact = self._say("state_level", device=device, value=_number(value))
+        elif isinstance(value, str) and value.startswith("#"):
+            fact = self._say("state_color", device=device, color=value)
         else:
             return self._say("state_missing", device=device)
         for_s = data.get("for_s")

@@ -258,7 +258,7 @@ class Planner:
             raise self._refusals.refused(ErrorCode.NOT_UNDERSTOOD, "twice", clause=item.text)
         if not 0 <= value <= 100:
             raise self._refusals.refused(ErrorCode.BAD_ARGUMENTS, "no_range", value=f"{value:g}")
-        if not device.spec.dimmable:
+        if not (device.spec.dimmable or device.spec.color):
             name = self._vocabulary.name(device.spec)
             raise self._refusals.refused(
                 ErrorCode.BAD_ARGUMENTS, "no_levels", device=name, node=device.node, value=f"{value:g}"
