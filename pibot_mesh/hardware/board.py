@@ -150,6 +150,11 @@ class Board:
         self._outputs.reach(is_reached, reason, self._now())
         self._arm()
 
+    def let_go(self, rule_id: str) -> None:
+        """The reflex *rule_id* looks after nothing any more: what it set last is nobody's without broker or master."""
+        self._outputs.let_go(rule_id, self._now())
+        self._arm()
+
     def state(self, device: str) -> OutputValue:
         """The state of an output as read back when it was set; of an input as its pin reads now. Raises ToolError."""
         outputs, inputs = self._outputs.states, [device.id for device in self._of("in")]

@@ -46,6 +46,8 @@ class Inputs:
         self._timer: asyncio.TimerHandle | None = None
         self._lock = threading.Lock()
         self._heard: list[tuple[str, float, float]] = []
+        self._broken: set[str] = set()
+        """The inputs whose pins could not be read, which is logged once."""
 
     def take_pins(self, factory: Any) -> None:
         """Take the pins. Raises ConfigError where one cannot be had; `stop` gives back the others."""
@@ -73,17 +75,27 @@ class Inputs:
     def states(self) -> Mapping[str, OutputValue]:
         """Every input's state: as its pin reads now, but for bounces. Empty while they do not run.
 
-        An input of which nothing is known yet (a sensor that has not answered) is missing.
+        An input of which nothing is known is missing: a sensor that has not answered, a pin that cannot be read.
         """
-        now = self._now()
-        states = {device: line.state(now) for device, line in self._lines.items()}
+        states = {device: self._state(device) for device in self._lines}
         return {device: state for device, state in states.items() if state is not None}
 
     def state(self, device: str) -> OutputValue:
         """The state of *device*, one of these. Raises ToolError where nothing is known of it yet."""
-        state = self._lines[device].state(self._now()) if device in self._lines else None
+        state = self._state(device) if device in self._lines else None
         if state is None:
-            raise ToolError(f"{spec(self._devices[device]).name} has not answered yet", retryable=True)
+            raise ToolError(f"{spec(self._devices[device]).name} does not answer", retryable=True)
+        return state
+
+    def _state(self, device: str) -> OutputValue | None:
+        try:
+            state = self._lines[device].state(self._now())
+        except Exception as error:  # noqa: BLE001 - drivers raise what they like
+            if device not in self._broken:
+                _log.error("%s cannot be read: %s", spec(self._devices[device]).name, error)
+            self._broken.add(device)
+            return None
+        self._broken.discard(device)
         return state
 
     def _hear(self, device: str, signal: float, at: float) -> None:

@@ -56,6 +56,8 @@ class Outputs:
 
     def _forget(self) -> None:
         self._states: dict[str, tuple[OutputValue, Cause]] = {}
+        self._looked_after: set[str] = set()
+        """The outputs that a rule was the last to set, which still looks after them."""
         self._on: set[str] = set()
         """The outputs that are on, or may be since their pin could not be set."""
         self._timers: Timers[tuple[str, _Due]] = Timers()
@@ -159,6 +161,13 @@ class Outputs:
             self._lost = reason
             self._count_lost(self._rules, now)
 
+    def let_go(self, rule_id: str, now: float) -> None:
+        """The reflex *rule_id* is off or gone: what it was the last to set is nobody's, and has its time from now."""
+        left = [device for device in self._looked_after if self._states[device][1].id == rule_id]
+        self._looked_after.difference_update(left)
+        if self._lost is not None:
+            self._count_lost([device for device in left if (device, "lost") not in self._timers], now)
+
     def giving_way(self, write: Write) -> list[Write]:
         """What must go off before *write*, which nobody ordered, can turn its output on."""
         rule = self._rules[write.device]
@@ -244,8 +253,8 @@ class Outputs:
 
     def _lose(self, rule: OutputRule) -> list[Write]:
         """An output goes to its ``on_lost`` value; not one that a rule looks after, which needs nobody else."""
-        value, last = self._states[rule.id]
-        if self._is_held or last.by == "rule" or rule.on_lost is None or value == rule.on_lost:
+        value, _ = self._states[rule.id]
+        if self._is_held or rule.id in self._looked_after or rule.on_lost is None or value == rule.on_lost:
             return []
         reason = f"{self._lost} for {rule.lost_after_s:g} s"
         return [Write(rule.id, rule.on_lost, Cause(by="safety", reason=reason))]
@@ -261,17 +270,21 @@ class Outputs:
         if rule.id in self._states and not self._is_at(rule, reads) and rule.id in self._changes:
             self._changes[rule.id].append(now)
         self._states[rule.id] = (reads, write.cause)
+        (self._looked_after.add if write.cause.by == "rule" else self._looked_after.discard)(rule.id)
         if rule.is_on(write.value if is_done else reads):
             self._goes_on(rule, now)
         else:
             self._goes_off(rule, now)
         if is_done:
             self._forget_times(rule.id)
+        elif not rule.is_on(write.value) and rule.id in self._on:
+            self.again(write, now)
         self._count_time(write, now)
         return OutputChanged(rule.id, reads, write.cause)
 
     def doubt(self, write: Write, now: float) -> None:
-        """The pin of *write* could not be set; nobody knows what it is at. What was to go on is made safe in a second.
+        """The pin of *write* could not be set; nobody knows what it is at. What was to go on is made safe in a second,
+        and what was to go off is tried again.
 
         An earlier time of the output goes on running.
         """
@@ -279,8 +292,9 @@ class Outputs:
         if rule.is_on(write.value) and rule.id not in self._on:
             self._goes_on(rule, now)
             self.again(Write(rule.id, rule.safe, Cause(by="safety", reason="nobody knows whether it is on")), now)
-        elif not rule.is_on(write.value):
+        elif not rule.is_on(write.value) and rule.id in self._on:
             self._count_rest(rule, now)
+            self.again(write, now)
         self._count_time(write, now)
 
     def _count_time(self, write: Write, now: float) -> None:

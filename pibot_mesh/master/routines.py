@@ -106,6 +106,8 @@ class _Routine:
     """Until then (monotonic) the clock by which `since_ts` was noted may be put right."""
     told_of: float | None = None
     """The end of the absence of the sun that was noted."""
+    missed_ts: float | None = None
+    """The due time that was told as missed. By a clock that is set back it comes again, and is made then."""
     made: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def is_made(self, request_id: str) -> bool:
@@ -295,12 +297,13 @@ class Routines:
         """The request for one due time; nothing where it was made."""
         request_id = f"sch-{routine.id}-{datetime.fromtimestamp(due_ts, UTC):%Y%m%dT%H%M%SZ}"
         made_ts, age_s = routine.kept.due_ts, wall_ts - due_ts
-        if routine.is_made(request_id):
-            return []
         if made_ts is not None and due_ts <= made_ts and age_s > STAYS_S:
             return []  # the ledger may have forgotten it
-        if age_s > ON_TIME_S and schedule.missed == "skip":
-            return [Miss(routine.id, request_id, due_ts)]
+        if age_s > ON_TIME_S and schedule.missed == "skip" and request_id not in routine.made:
+            is_told, routine.missed_ts = routine.missed_ts == due_ts, due_ts
+            return [] if is_told else [Miss(routine.id, request_id, due_ts)]
+        if routine.is_made(request_id):
+            return []
         if made_ts == due_ts:  # it may have been made before the end of an earlier process, which said when
             return [Make(routine.id, Request(request_id, routine.request), due_ts)]
         routine.kept = replace(routine.kept, due_ts=due_ts)

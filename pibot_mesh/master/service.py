@@ -634,6 +634,7 @@ class Master(AbstractAsyncContextManager["Master"]):
     def _send_health(self) -> None:
         self._seq += 1
         numbers = {
+            "interval_s": self.settings.health_interval_s,
             "open_requests": float(self._core.open_requests),
             "nodes_online": float(len(self.pool.online())),
             "nodes_offline": float(len(self.pool.offline())),

@@ -20,7 +20,7 @@ from pibot_mesh.hardware.kinds import KINDS, option
 from pibot_mesh.node.reflex_check import check_reflexes
 from pibot_mesh.node.reflex_rule import Act
 from pibot_mesh.node.reflex_store import Learned, ReflexStore
-from pibot_mesh.node.reflex_words import MAX_WORDS
+from pibot_mesh.node.reflex_words import MAX_WORDS, reflex_words
 from pibot_mesh.node.reflexes import SILENT_AFTER_S, Reflexes
 from pibot_mesh.protocol.messages import Cause, ReflexSpec
 
@@ -57,6 +57,7 @@ class ReflexRunner:
         changed: Callable[[], None],
         state: Callable[[str, bool | None], None],
         silent_after_s: Mapping[str, float] = MappingProxyType({}),
+        too_much: Callable[[ReflexSpec], str] = lambda _: "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         problems = check_reflexes(reflexes, board.specs())
@@ -67,6 +68,7 @@ class ReflexRunner:
         self._store = store
         self._changed = changed
         self._state = state
+        self._too_much = too_much
         self._now = now
         self._reflexes = Reflexes(board.specs(), silent_after_s)
         for reflex in reflexes:
@@ -118,6 +120,8 @@ class ReflexRunner:
         problems = check_reflexes([reflex], self._board.specs())
         if reflex.id in self._settings:
             problems = [Problem(("reflexes", reflex.id), "the node's file has one of this name as well")]
+        if not problems and (text := self._too_much(self._shown(reflex))):
+            problems = [Problem(("reflexes", reflex.id), f"the node's card has no room for it: {text}")]
         if problems:
             _log.warning("the learned reflex %s is left out (reflex_remove forgets it)", _in_words(problems))
             return
@@ -141,6 +145,8 @@ class ReflexRunner:
             self._switched[id_] = is_on
             self._write_soon()
         self._do(self._reflexes.switch(id_, is_on, self._now()))
+        if not is_on:
+            self._board.let_go(id_)
         self._state(id_, is_on)
 
     def specs(self) -> tuple[ReflexSpec, ...]:
@@ -192,6 +198,7 @@ class ReflexRunner:
         self._switched.pop(id_, None)
         if id_ in self._reflexes.states():
             self._reflexes.remove(id_)
+            self._board.let_go(id_)
             self._state(id_, None)
             self._changed()
 
@@ -205,6 +212,12 @@ class ReflexRunner:
         problems = check_reflexes([reflex], self._board.specs())
         if problems:
             raise ToolError(_in_words(problems), code=ErrorCode.BAD_ARGUMENTS)
+        if text := self._too_much(self._shown(reflex)):
+            raise ToolError(f"the node's card has no room for this reflex: {text}", code=ErrorCode.BUSY)
+
+    def _shown(self, reflex: ReflexSettings) -> ReflexSpec:
+        words = reflex_words(reflex, {spec.id: spec for spec in self._board.specs()})
+        return ReflexSpec(reflex.id, words, is_learned=True)
 
     async def _write(self) -> None:
         """Raises ToolError where it cannot be written."""

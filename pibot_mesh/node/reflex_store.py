@@ -37,6 +37,8 @@ class _Action:
     def __post_init__(self) -> None:
         if not isinstance(self.value, (bool, int, float, str)):
             raise ValueError(f"value: true, false, a number or a color is expected, not {self.value!r}")
+        if not isinstance(self.value, str) and not 0 <= self.value <= 100:  # one too large is no float
+            raise ValueError("value: a number from 0 to 100 is expected")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class Reflexes:
         self._silent_after_s = silent_after_s
         self._entries: dict[str, _Entry] = {}
         self._latest: dict[str, tuple[InputChanged | SensorRead, float]] = {}
+        self._setters: dict[str, str] = {}
+        """The reflex that was the last to set an output, but for the emergency stop. Others were set by no reflex."""
 
     def add(self, reflex: ReflexSettings, now: float, *, is_learned: bool = False) -> list[Act]:
         """Take *reflex* in, on or off as it says. It must be new and have passed `check_reflexes`."""
@@ -70,9 +72,10 @@ class Reflexes:
         """What *change* is answered with."""
         match change:
             case OutputChanged(device, _, cause):
-                if cause.by == "stop":
-                    for _, rule in self._on():
-                        rule.overruled(device, now)
+                if cause.by != "stop":
+                    self._setters.pop(device, None)
+                elif (setter := self._entries.get(self._setters.get(device, ""))) is not None and setter.rule:
+                    setter.rule.overruled(device, now)
                 return []
             case InputEvent(device, event_type):
                 return [act for _, rule in self._on(device) for act in rule.happened(event_type)]
@@ -95,7 +98,8 @@ class Reflexes:
         return entry is not None and entry.rule is not None and entry.rule.refused(act.device, now)
 
     def obeyed(self, act: Act) -> None:
-        """*act* was done."""
+        """*act* was done, and its `OutputChanged` was heard before."""
+        self._setters[act.device] = act.reflex
         entry = self._entries.get(act.reflex)
         if entry is not None and entry.rule is not None:
             entry.rule.obeyed(act.device)

@@ -58,6 +58,7 @@ from pibot_mesh.node.events import (
 from pibot_mesh.node.executor import TaskExecutor
 from pibot_mesh.node.gate import Gate
 from pibot_mesh.node.journal import Journal, needs_sync
+from pibot_mesh.node.master_watch import MasterWatch
 from pibot_mesh.node.reflex_runner import ReflexRunner, silences_of
 from pibot_mesh.node.reflex_store import ReflexStore
 from pibot_mesh.node.showing import Showing
@@ -75,6 +76,7 @@ from pibot_mesh.protocol.messages import (
     State,
     Task,
     WireError,
+    decode_health,
     decode_output_set,
     decode_presence,
     decode_stop,
@@ -121,11 +123,12 @@ class Node(AbstractAsyncContextManager["Node"]):
             changed=self._reflexes_changed,
             state=self._reflex_switched,
             silent_after_s=silences_of(settings.devices),
+            too_much=lambda reflex: self._showing.too_much(self.tools.specs(), reflex),
         )
         shipped = shipped_skills(settings, self.board, self._timers, self._cpu, self._reflexes)
         self.tools = ToolRegistry([*chain(*shipped.values()), *tools])
         self._agent = NodeAgent(settings, self.tools, self.board.specs, self._ask_master)
-        self._executor = TaskExecutor(self.tools, self._post, told=self._post, agent=self._agent)
+        self._executor = TaskExecutor(self.tools, self._tool_ended, told=self._post, agent=self._agent)
         self._link = Link(
             settings.broker,
             Topics(settings.root),
@@ -140,6 +143,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                 (Kind.NODE_STATUS, settings.id),
                 (Kind.NODE_CARD, settings.id),
                 (Kind.MASTER_STATUS, ""),
+                (Kind.MASTER_HEALTH, ""),
                 (Kind.STOP, ""),
             ],
             presence=Address(Kind.NODE_STATUS, node=settings.id),
@@ -161,6 +165,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._showing.tools_changed,
             node=self.id,
         )
+        self._master = MasterWatch()
         self._leaving: asyncio.Task[None] | None = None
         self._is_stop_seen = False
         self._health: asyncio.Task[None] | None = None
@@ -292,7 +297,8 @@ class Node(AbstractAsyncContextManager["Node"]):
     def _post(self, event: NodeInput, message: Message | None = None) -> None:
         """Hand *event* to the core. *message* is acknowledged once what the core made of it is stored."""
         then = None if message is None else lambda: self._link.ack(message)
-        if not self._actor.post(event, then, is_own=message is None):
+        is_always_taken = message is None or isinstance(event, StopSeen)
+        if not self._actor.post(event, then, is_own=is_always_taken):
             self._link.rejections.add(message.topic if message else "-", "too much waits to be worked off")
 
     def _receive(self, address: Address, message: Message) -> None:
@@ -304,6 +310,11 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._gate.card_seen(decode(NodeCard, message.payload))
             self._link.ack(message)
             return
+        if address.kind is Kind.MASTER_HEALTH:
+            self._master.health(decode_health(message.payload), message.retain, time.monotonic())
+            self._look_for_master()
+            self._link.ack(message)
+            return
         if address.kind is Kind.REFLEX_SET:
             self._switch_reflex(address.id, message)
             return
@@ -312,14 +323,30 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._gate.stood_offline()  # without a delay, the will of whom we threw out says the same
         if isinstance(event, MasterSeen):
             self._agent.master_seen(event.is_online)
-            self.board.reach(event.is_online, "no master")
+            self._master.status(event.is_online, time.monotonic())
+            self._look_for_master()
         if self._gate.withholds(event, message):
             return
+        if self._actor.stuck is not None and isinstance(event, OutputOrdered) and self._turns_off(event):
+            # Off is always allowed: it does not wait for a full disk. It is done again in its turn, after what waits.
+            self._set_output(event.device, event.order.value, event.order.for_s, event.order.id)
         if self._actor.stuck is not None and isinstance(event, TaskArrived):
             self._refuse_unstored(event.task, self._actor.stuck)
             self._link.ack(message)
             return
         self._post(event, message)
+
+    def _look_for_master(self) -> None:
+        self.board.reach(self._master.is_there(time.monotonic()), "no master")
+
+    def _turns_off(self, event: OutputOrdered) -> bool:
+        return not event.is_retained and event.order.value in (False, 0.0, "#000000")
+
+    def _tool_ended(self, event: ToolEnded) -> None:
+        """What a failed task was the last to set is made safe at once: that does not wait for a full or slow disk."""
+        if event.state in _FAILED:
+            self.board.task_failed(event.task, f"its task {event.state}")
+        self._post(event)
 
     def _switch_reflex(self, reflex: str, message: Message) -> None:
         if message.retain:
@@ -372,6 +399,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         _log.info("%s: the broker is gone: %s", self.id, reason)
         self._gate.disconnected()
         self._agent.master_seen(False)
+        self._master.gone()
         self.board.reach(False, "no broker")
         self._post(Disconnected())
 
@@ -477,6 +505,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         while True:
             await asyncio.sleep(self.settings.health_interval_s)
             try:
+                self._look_for_master()
                 self._send_health()
             except Exception:  # noqa: BLE001 - the top of a service loop: three missing ones make the node offline
                 _log.exception("a bug: %s could not say how it is", self.id)

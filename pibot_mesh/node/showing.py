@@ -24,6 +24,7 @@ from pibot_mesh.protocol.messages import (
     NodeCard,
     NodeEvent,
     OutputValue,
+    ReflexSpec,
     ToolSpec,
     encode_health,
     encode_sensor,
@@ -80,10 +81,11 @@ class Showing:
         """What the outputs were at when the node ran last, and what had set them: said beside their first state."""
         self._past = past
 
-    def too_much(self, tools: Sequence[ToolSpec]) -> str:
-        """Why a card with these tools cannot be sent, or nothing."""
+    def too_much(self, tools: Sequence[ToolSpec], *added: ReflexSpec) -> str:
+        """Why a card with these tools, and with the reflexes *added*, cannot be sent, or nothing."""
+        card = self._card(tools, _LATEST_SEQ)
         try:
-            encode(self._card(tools, _LATEST_SEQ))
+            encode(replace(card, reflexes=(*card.reflexes, *added)))
         except ProtocolError as error:
             return str(error)
         return ""

@@ -70,6 +70,7 @@ NODE_READS = (
     "pibot/node/{}/card",
     "pibot/stop",
     "pibot/master/status",
+    "pibot/master/health",
 )
 OTHERS = ("homeassistant/status", "pibot/other")
 SETS = ("out/fan/set", "reflex/cool/set")

@@ -129,6 +129,19 @@ async def test_what_must_be_on_to_be_safe_waits_until_the_other_is_off(
     assert "fan was not turned on: heater is on" in caplog.text
 
 
+async def test_a_person_who_turned_something_off_need_not_look_whether_it_is(
+    boards: Boards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver failed once, and it is off a second later."""
+    board = await boards.start(HEATER)
+    board.set("heater", True, cause=TASK)
+    break_pin(monkeypatch, board, "heater", times=1)
+    with pytest.raises(ToolError, match="could not be set"):
+        board.set("heater", False, cause=Cause("person"))
+
+    await until(lambda: pin_state(board, "heater") == 0)
+
+
 async def test_what_may_be_on_since_its_driver_broke_is_turned_off(
     boards: Boards, monkeypatch: pytest.MonkeyPatch
 ) -> None:

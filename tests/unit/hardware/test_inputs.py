@@ -15,6 +15,7 @@ from pibot_mesh.config.settings import DeviceSettings
 from pibot_mesh.errors import ConfigError, ToolError
 from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent
 from pibot_mesh.hardware.counting import SOUND_CM_S
+from pibot_mesh.hardware.input_pins import LevelPin
 from pibot_mesh.hardware.inputs import Inputs
 from pibot_mesh.hardware.kinds import check, spec
 from pibot_mesh.hardware.pins import open_factory
@@ -108,8 +109,26 @@ async def test_every_state_is_told_at_the_start(watch: Callable[..., Watched]) -
     assert watched.inputs.states() == {"bell": False, "door": True, "hall": False, "water": 0.0, "dial": 0.0}
     assert {one.device: getattr(one, "value", None) for one in watched.changes} == watched.inputs.states()
     assert watched.inputs.state("water") == 0.0
-    with pytest.raises(ToolError, match="tank has not answered yet"):
+    with pytest.raises(ToolError, match="tank does not answer"):
         watched.inputs.state("tank")
+
+
+async def test_a_pin_that_cannot_be_read_is_missing_and_told_once(
+    watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are there all the same; so it is itself, once it can be read again."""
+    watched = watch(BELL, DOOR)
+
+    def broken(_: object) -> bool:
+        raise OSError("the chip is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LevelPin, "read", broken)
+        assert watched.inputs.states() == {}
+        with pytest.raises(ToolError, match="door does not answer"):
+            watched.inputs.state("door")
+    assert caplog.text.count("door cannot be read: the chip is gone") == 1
+    assert watched.inputs.states() == {"bell": False, "door": True}
 
 
 async def test_a_bouncing_button_gives_one_press(watch: Callable[..., Watched]) -> None:

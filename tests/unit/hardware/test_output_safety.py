@@ -254,7 +254,54 @@ def test_a_compressor_that_may_have_gone_off_rests() -> None:
     order(core, "compressor", True, 200)
     [write] = core.set("compressor", False, cause=TASK, now=300)
     core.doubt(write, 300)
-    assert "in 180 s" in str(refusal(core, "compressor", True, 300))
+    assert "that is tried until it is" in str(refusal(core, "compressor", True, 300))
+    carried(core, core.expire(301), 301)
+    assert "in 180 s" in str(refusal(core, "compressor", True, 301))
+
+
+def test_an_order_to_go_off_that_the_driver_refused_is_tried_until_it_is_done() -> None:
+    """Whoever gave it: nobody else would."""
+    core = started(switch("heater"))
+    order(core, "heater", True, 0)
+    [write] = core.set("heater", False, cause=PERSON, now=10)
+    core.doubt(write, 10)
+    [again] = core.expire(11)
+    core.doubt(again, 11)
+
+    assert [again.value for again in core.expire(12)] == [False]
+
+
+def test_a_pin_that_does_not_go_off_is_told_again() -> None:
+    """It took the order, and reads on."""
+    core = started(switch("heater"))
+    order(core, "heater", True, 0)
+    [write] = core.set("heater", False, cause=PERSON, now=10)
+    core.confirm(write, True, 10)
+
+    assert [again.value for again in core.expire(11)] == [False]
+
+
+def test_what_a_reflex_set_that_is_off_now_is_left_to_nobody() -> None:
+    """Its time without broker and master counts from then, where it is over already."""
+    core = started(switch("heater"), switch("lamp"))
+    order(core, "heater", True, 0, Cause("rule", "warm"))
+    order(core, "lamp", True, 0, Cause("rule", "night"))
+    core.reach(False, "no broker", 10)
+    assert carried(core, core.expire(1_000), 1_000) == [], "each is left to its reflex"
+
+    core.let_go("warm", 2_000)
+    assert carried(core, core.expire(2_119), 2_119) == []
+    assert values(carried(core, core.expire(2_120), 2_120)) == {"heater": False}
+
+
+def test_a_reflex_that_is_switched_off_while_all_is_well_leaves_its_output_to_the_master() -> None:
+    """What counts later is the loss."""
+    core = started(switch("heater"))
+    order(core, "heater", True, 0, Cause("rule", "warm"))
+    core.let_go("warm", 5)
+    core.reach(False, "no master", 10)
+
+    assert values(carried(core, core.expire(130), 130)) == {"heater": False}
 
 
 # Interlocks

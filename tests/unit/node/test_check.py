@@ -64,3 +64,14 @@ def test_a_right_file_gives_the_settings(tmp_path: Path) -> None:
 
     assert (node.safety.lost_after_s, node.safety.interlocks) == (60, (("fan", "heater"),))
     assert [reflex.id for reflex in node.reflexes] == ["cool"]
+
+
+def test_a_time_at_whose_end_nothing_changes_is_told(tmp_path: Path) -> None:
+    """It would be refused whenever the reflex acts. What does not fit at all is told once."""
+    damp = "{when: {sensor: air, measure: humidity, above: 90}, then: "
+    off, on = (f"{damp}{{fan: {{value: {value}, for_s: 5}}, heater: off}}}}" for value in ("off", "on"))
+    [problem] = _problems(tmp_path, f"{DEVICES}reflexes:\n  a: {off}\n  b: {on}\n")
+    assert "reflexes.a.then.fan.for_s: fan goes back to this by itself" in problem
+
+    wrong = f"{damp}{{fan: {{value: 40, for_s: 5}}, nobody: {{value: on, for_s: 5}}}}}}"
+    assert len(_problems(tmp_path, f"{DEVICES}reflexes:\n  a: {wrong}\n")) == 2

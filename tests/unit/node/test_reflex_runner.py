@@ -92,6 +92,69 @@ async def test_an_output_is_set_with_its_cause(tmp_path: Path) -> None:
         )
 
 
+STOP = Cause("stop", reason="emergency stop")
+
+
+async def _stopped_and_released(post: Post, clock: list[float]) -> None:
+    post.board.hold(True, STOP)
+    clock[0] += 10
+    post.board.hold(False, STOP)
+    clock[0] += 6
+    post.runner._wake()
+
+
+async def test_after_a_stop_a_reflex_has_what_it_had(tmp_path: Path) -> None:
+    """Its output is on again within five seconds of the release."""
+    clock = [0.0]
+    async with Post(tmp_path, COOL, now=lambda: clock[0]) as post:
+        post.reads(30)
+        await _stopped_and_released(post, clock)
+
+        assert post.outputs()["fan"] is True
+
+
+async def test_after_a_stop_nothing_goes_on_that_another_had_turned_off(tmp_path: Path) -> None:
+    """A person, or another reflex: what changed last counts, over the stop too."""
+    clock = [0.0]
+    guard = ReflexSettings("guard", Condition("button", state=True), (Action("fan", False),))
+    async with Post(tmp_path, guard, COOL, now=lambda: clock[0]) as post:
+        post.reads(30)
+        post.board.set("fan", False, cause=Cause("person"))
+        await _stopped_and_released(post, clock)
+        assert post.outputs()["fan"] is False
+
+        post.reads(20)
+        post.reads(30)
+        assert post.outputs()["fan"] is True
+        post.runner.hear(InputChanged("button", True))
+        await _stopped_and_released(post, clock)
+        assert post.outputs()["fan"] is False
+
+
+async def test_a_reflex_that_is_off_looks_after_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that was forgotten: what it set goes off when nobody is there."""
+    let_go: list[str] = []
+    async with Post(tmp_path, COOL) as post:
+        monkeypatch.setattr(post.board, "let_go", let_go.append)
+        await post.runner.learn(HOLD)
+        post.runner.switch("cool", False)
+        post.runner.switch("cool", True)
+        await post.runner.forget("hold")
+
+    assert let_go == ["cool", "hold"]
+
+
+async def test_a_reflex_for_which_the_card_has_no_room_is_not_kept(tmp_path: Path) -> None:
+    """Neither learned, nor taken in at a start: the node would not come online with it."""
+    async with Post(tmp_path, too_much=lambda reflex: f"{reflex.id} is too long") as post:
+        with pytest.raises(ToolError, match="the node's card has no room for this reflex: hold is too long"):
+            await post.runner.learn(HOLD)
+        assert post.runner.learned() == {}
+    await ReflexStore(tmp_path / "reflexes.json").write(lambda: Learned((HOLD,)))
+    async with Post(tmp_path, too_much=lambda _: "too long") as post:
+        assert post.runner.specs() == ()
+
+
 async def test_what_the_inputs_are_at_the_start_decides(tmp_path: Path) -> None:
     """Nobody has to press the button once more."""
     otherwise = ReflexSettings("idle", Condition("button", state=False), (Action("lamp", 40.0),))

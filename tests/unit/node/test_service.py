@@ -18,7 +18,7 @@ from pibot_mesh.errors import ConfigError, ErrorCode, StoreError, ToolError
 from pibot_mesh.hardware.changes import Change
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.node import service
-from pibot_mesh.node.events import Entry, NodeEffect, Save, SaveStop, TaskArrived
+from pibot_mesh.node.events import Entry, NodeEffect, Save, SaveStop, TaskArrived, ToolEnded
 from pibot_mesh.node.journal import Journal
 from pibot_mesh.node.service import Node
 from pibot_mesh.protocol.codec import JSON, encode
@@ -283,6 +283,71 @@ async def test_the_emergency_stop_does_not_wait_for_a_slow_disk(
         "t1": ErrorCode.STOPPED,
         "t2": ErrorCode.STOPPED,
     }
+
+
+class _FullDisk:
+    """A journal that cannot be written for a while."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = True
+        usual = Journal.write
+
+        def write(journal: Journal, effects: Sequence[NodeEffect]) -> None:
+            if self.is_full:
+                raise StoreError("the disk is full")
+            usual(journal, effects)
+
+        monkeypatch.setattr(Journal, "write", write)
+
+
+async def test_off_does_not_wait_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a person's, nor that of what a failed task had set; all the rest does."""
+    async with Node(settings(tmp_path)) as node:
+        disk = _FullDisk(monkeypatch)
+        node.board.set("fan", True, cause=PERSON)
+        await until(lambda: node._actor.stuck is not None, "nothing can be stored")
+
+        node._receive(Address(Kind.OUTPUT_SET, node="n1", device="fan"), Message("set", b"OFF"))
+        assert node.board.outputs()["fan"][0] is False
+        node._receive(Address(Kind.OUTPUT_SET, node="n1", device="fan"), Message("set", b"ON"))
+        assert node.board.outputs()["fan"][0] is False
+        node.board.set("fan", True, cause=Cause("task", "t1"))
+        node._tool_ended(ToolEnded("t1", State.FAILED))
+        assert node.board.outputs()["fan"][0] is False
+        disk.is_full = False
+
+
+async def test_a_stop_is_kept_however_much_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its release is heard: the journal knows of both."""
+    async with Node(settings(tmp_path)) as node:
+        disk = _FullDisk(monkeypatch)
+        node._actor._capacity = 5
+        node.board.set("fan", True, cause=PERSON)
+        for _ in range(10):
+            node._receive(Address(Kind.MASTER_STATUS), Message("pibot/master/status", b"online", qos=1))
+        receive_stop(node, b"STOP")
+        assert node.board.outputs()["fan"][0] is False
+        disk.is_full = False
+        await until(lambda: node._journal.read().is_stopped, "the stop is kept")
+
+        receive_stop(node, b"RUN")
+        await until(lambda: not node._journal.read().is_stopped, "its end is kept")
+        node.board.set("fan", True, cause=PERSON)
+
+
+async def test_a_master_that_only_the_broker_remembers_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both lost their power, and the broker came back with the ``online`` that it had kept."""
+    reached: list[bool] = []
+    async with Node(settings(tmp_path)) as node:
+        monkeypatch.setattr(node.board, "reach", lambda is_reached, _: reached.append(is_reached))
+        node._receive(Address(Kind.MASTER_STATUS), Message("pibot/master/status", b"online", qos=1, retain=True))
+        kept = Message("pibot/master/health", b'{"interval_s":10}', retain=True)
+        node._receive(Address(Kind.MASTER_HEALTH), kept)
+        node._master._heard_at -= 31
+        node._look_for_master()
+        node._receive(Address(Kind.MASTER_HEALTH), replace(kept, retain=False))
+
+    assert reached[:4] == [True, True, False, True]
 
 
 async def test_an_order_while_the_stop_holds_is_counted_as_refused(tmp_path: Path) -> None:

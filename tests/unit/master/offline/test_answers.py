@@ -47,7 +47,11 @@ ANSWERS: list[tuple[str, list[StepResult], str]] = [
     ("turn off the fan on worker-1", [switched("s1", "fan", 0)], "worker-1: the fan is off."),
     ("set the fan on worker-1 to 100", [switched("s1", "fan", 100)], "worker-1: the fan is at 100 %."),
     ("set the fan on worker-1 to 40.5", [switched("s1", "fan", 40.5)], "worker-1: the fan is at 40.5 %."),
-    ("turn on the lamp on worker-2", [switched("s1", "strip", "#ff8800")], "worker-2: the strip has the color #ff8800."),
+    (
+        "turn on the lamp on worker-2",
+        [switched("s1", "strip", "#ff8800")],
+        "worker-2: the strip has the color #ff8800.",
+    ),
     ("turn off the lamp on worker-2", [switched("s1", "strip", "#000000")], "worker-2: the strip is off."),
     ("turn on the lamp on worker-2", [switched("s1", "meter", 12.5, unit="l")], "worker-2: the meter is at 12.5 l."),
     ("turn on the fan on worker-1", [done("s1")], "worker-1: the fan did not say its state."),
