@@ -17,7 +17,7 @@ from pibot_mesh.hardware.found import SimulatedLevels, driven_values
 from pibot_mesh.hardware.inputs import Inputs
 from pibot_mesh.hardware.kind import pin_words, pins_of
 from pibot_mesh.hardware.kinds import KINDS, check, spec
-from pibot_mesh.hardware.output_values import is_near, rule_of
+from pibot_mesh.hardware.output_values import OutputRule, is_near, rule_of
 from pibot_mesh.hardware.outputs import Outputs, Write, unknown_device, value_words
 from pibot_mesh.hardware.pins import OutputPin, Pin, open_factory, pin_errors
 from pibot_mesh.hardware.safety_check import check_safety
@@ -149,6 +149,10 @@ class Board:
         """
         self._outputs.reach(is_reached, reason, self._now())
         self._arm()
+
+    def rules(self) -> Mapping[str, OutputRule]:
+        """What holds for each output."""
+        return {device.id: self._outputs.rule(device.id) for device in self._of("out")}
 
     def let_go(self, rule_id: str) -> None:
         """The reflex *rule_id* looks after nothing any more: what it set last is nobody's without broker or master."""

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from pibot_mesh import __version__
 from pibot_mesh.actor import Actor
@@ -102,6 +102,7 @@ from pibot_mesh.skills.system import CpuMeter, system_tools
 from pibot_mesh.storage import Alone
 
 _log = logging.getLogger(__name__)
+_HEALTH_SOON_S: Final = 0.2
 M = TypeVar("M")
 
 
@@ -167,6 +168,7 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._is_running = False
         self._is_leaving = False
         self._seq = 0
+        self._health_due: asyncio.TimerHandle | None = None
         self._tokens_today: tuple[str, int] = ("", 0)
 
     def _new_planner(self) -> Planner:
@@ -452,7 +454,9 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     def _read_status(self, node: str, payload: bytes) -> NodeSeen:
         is_online = decode_presence(payload)
-        if not is_online:
+        if is_online:
+            self._say_health_soon()
+        else:
             self._gateway.node_gone(node)
         return NodeSeen(node, is_online)
 
@@ -624,6 +628,16 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._link.send(Kind.MASTER_INFO, encode(info))
         self._send_health()
         self._link.send_presence(True)
+
+    def _say_health_soon(self) -> None:
+        """A node has come: what the broker kept is no sign to it that a master lives. One word serves all that come."""
+        if self._health_due is None and self._books.is_leader:
+            self._health_due = asyncio.get_running_loop().call_later(_HEALTH_SOON_S, self._say_health_now)
+
+    def _say_health_now(self) -> None:
+        self._health_due = None
+        if self._is_running:
+            self._send_health()
 
     async def _publish_health(self) -> None:
         while True:

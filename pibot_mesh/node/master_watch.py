@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,19 +15,20 @@ _MISSING: Final = 3
 class MasterWatch:
     """What was heard of the master. *now* is seconds on any monotonic clock.
 
-    Its status alone is no proof: a broker that was killed together with its master comes back with the ``online`` that
-    it had kept, and nobody is there to take it back.
+    What the broker kept is no proof: one that was killed together with its master comes back with the ``online`` that
+    it had, and nobody is there to take it back. A master that lives says how it is when a node comes.
     """
 
     def __init__(self) -> None:
         self._is_online = False
-        self._heard_at = 0.0
+        self._heard_at = -math.inf
         self._silent_after_s = _MISSING * _INTERVAL_S
 
-    def status(self, is_online: bool, now: float) -> None:
-        """Its status was read, retained or not."""
+    def status(self, is_online: bool, is_retained: bool, now: float) -> None:
+        """Its status was read."""
         self._is_online = is_online
-        self._heard_at = now
+        if not is_retained:
+            self._heard_at = now
 
     def health(self, numbers: Mapping[str, float], is_retained: bool, now: float) -> None:
         """It said how it is, and with ``interval_s`` how often it does."""
@@ -37,6 +39,7 @@ class MasterWatch:
     def gone(self) -> None:
         """The connection to the broker is gone, and with it all that is known."""
         self._is_online = False
+        self._heard_at = -math.inf
 
     def is_there(self, now: float) -> bool:
         """Whether it is online, and was heard of lately."""

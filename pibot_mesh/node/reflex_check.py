@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pibot_mesh.config.reflex_section import shape_problems
 from pibot_mesh.config.settings import Action, Condition, ReflexSettings
 from pibot_mesh.config.source import KeyPath, Problem, suggestion
+from pibot_mesh.errors import ToolError
 from pibot_mesh.hardware.kinds import KINDS
+from pibot_mesh.hardware.output_values import OutputRule
 from pibot_mesh.hardware.outputs import MAX_FOR_S, MIN_FOR_S
 from pibot_mesh.protocol.messages import DeviceSpec
 
@@ -27,6 +29,23 @@ def check_reflexes(reflexes: Iterable[ReflexSettings], specs: Sequence[DeviceSpe
             for action in actions:
                 problems += _action_problems((*at, key, action.device), action, specs)
     return problems
+
+
+def check_times(reflexes: Iterable[ReflexSettings], rules: Mapping[str, OutputRule]) -> Iterator[Problem]:
+    """What is set for a time must not be what it goes back to: the board would refuse it whenever the reflex acts."""
+    for reflex in reflexes:
+        for key, actions in (("then", reflex.then), ("else", reflex.otherwise)):
+            for action in actions:
+                if action.for_s is not None and action.device in rules and _is_safe(action, rules[action.device]):
+                    text = f"{action.device} goes back to this by itself ('safe'): leave out the time"
+                    yield Problem(("reflexes", reflex.id, key, action.device, "for_s"), text)
+
+
+def _is_safe(action: Action, rule: OutputRule) -> bool:
+    try:
+        return rule.fit(action.value) == rule.safe
+    except ToolError:  # a value that does not fit: `check_reflexes` says that
+        return False
 
 
 def measure_of(when: Condition, spec: DeviceSpec) -> str:

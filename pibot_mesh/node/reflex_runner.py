@@ -17,7 +17,7 @@ from pibot_mesh.hardware.board import Board
 from pibot_mesh.hardware.changes import Change, InputChanged, SensorRead
 from pibot_mesh.hardware.filters import filter_of
 from pibot_mesh.hardware.kinds import KINDS, option
-from pibot_mesh.node.reflex_check import check_reflexes
+from pibot_mesh.node.reflex_check import check_reflexes, check_times
 from pibot_mesh.node.reflex_rule import Act
 from pibot_mesh.node.reflex_store import Learned, ReflexStore
 from pibot_mesh.node.reflex_words import MAX_WORDS, reflex_words
@@ -79,6 +79,7 @@ class ReflexRunner:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_at = 0.0
         self._writing: set[asyncio.Task[None]] = set()
+        self._is_to_write = False
 
     # Life
 
@@ -209,7 +210,7 @@ class ReflexRunner:
         if len(self._learned) >= MAX_LEARNED:
             text = f"this node has learned {MAX_LEARNED} reflexes, which is as many as it may: remove one first"
             raise ToolError(text, code=ErrorCode.BUSY)
-        problems = check_reflexes([reflex], self._board.specs())
+        problems = [*check_reflexes([reflex], self._board.specs()), *check_times([reflex], self._board.rules())]
         if problems:
             raise ToolError(_in_words(problems), code=ErrorCode.BAD_ARGUMENTS)
         if text := self._too_much(self._shown(reflex)):
@@ -230,6 +231,10 @@ class ReflexRunner:
             raise ToolError(f"the reflexes cannot be kept: {error}", code=ErrorCode.BAD_ARGUMENTS) from error
 
     def _write_soon(self) -> None:
+        """One writing that has not begun serves all that is switched before it does."""
+        if self._is_to_write:
+            return
+        self._is_to_write = True
         task = asyncio.get_running_loop().create_task(self._write_or_log(), name="reflexes")
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -241,6 +246,7 @@ class ReflexRunner:
             _log.error("%s: a restart may forget what was switched or learned", error)
 
     def _kept(self) -> Learned:
+        self._is_to_write = False
         known = {*self._settings, *self._learned}
         switched = {id_: is_on for id_, is_on in self._switched.items() if id_ in known}
         return Learned(tuple(self._learned.values()), switched)

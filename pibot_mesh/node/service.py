@@ -323,7 +323,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._gate.stood_offline()  # without a delay, the will of whom we threw out says the same
         if isinstance(event, MasterSeen):
             self._agent.master_seen(event.is_online)
-            self._master.status(event.is_online, time.monotonic())
+            self._master.status(event.is_online, message.retain, time.monotonic())
             self._look_for_master()
         if self._gate.withholds(event, message):
             return

@@ -144,6 +144,25 @@ async def test_a_reflex_that_is_off_looks_after_nothing(tmp_path: Path, monkeypa
     assert let_go == ["cool", "hold"]
 
 
+async def test_what_could_never_be_done_is_not_learned(tmp_path: Path) -> None:
+    """Off for a time, where off is what it goes back to."""
+    pulse = ReflexSettings("pulse", Condition("button", event="pressed"), (Action("fan", False, 5.0),))
+    async with Post(tmp_path) as post:
+        with pytest.raises(ToolError, match="fan goes back to this by itself"):
+            await post.runner.learn(pulse)
+
+
+async def test_a_flood_of_switches_is_written_a_few_times(tmp_path: Path) -> None:
+    """The last word is kept, and nothing piles up."""
+    async with Post(tmp_path, COOL) as post:
+        for number in range(1_000):
+            post.runner.switch("cool", bool(number % 2))
+            assert len(post.runner._writing) <= 2
+        post.runner.switch("cool", False)
+        await post.runner.written()
+    assert load(post.file.read_bytes()).switched == {"cool": False}
+
+
 async def test_a_reflex_for_which_the_card_has_no_room_is_not_kept(tmp_path: Path) -> None:
     """Neither learned, nor taken in at a start: the node would not come online with it."""
     async with Post(tmp_path, too_much=lambda reflex: f"{reflex.id} is too long") as post:
