@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from pibot_mesh.node.check import check_node
 from pibot_mesh.node.reflex_runner import ReflexRunner, silences_of
 from pibot_mesh.node.reflex_store import ReflexStore
 from pibot_mesh.protocol.messages import Cause, OutputValue
-from tests.leaping import run_leaping
+from pibot_mesh.testing.day import DayLoop
 
 EXAMPLES = Path(__file__).parents[2] / "config" / "examples"
 PERSON = Cause("person")
@@ -83,6 +84,13 @@ async def _running(name: str, folder: Path) -> AsyncIterator[Example]:
     await example.board.stop()
     assert {device for device, value, _ in example.history if value}, "something was on"
     assert not any(value for value, _ in example.board.outputs().values())
+
+
+def run_leaping(main: Coroutine[Any, Any, None]) -> None:
+    """Run *main* in a loop that waits for nothing: hours pass at once."""
+    loop = DayLoop(0.0, lateness=lambda: 0.0, looked=lambda: None)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(main)
 
 
 def _greenhouse(tmp_path: Path, weather: Weather, play: Callable[[Example], Awaitable[None]]) -> None:

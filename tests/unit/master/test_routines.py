@@ -658,3 +658,20 @@ def test_where_the_sun_never_comes_that_is_said_as_well() -> None:
     ]
 
     assert notes == ["schedule morning: there is no sunrise at this place: it is skipped"]
+
+
+def test_what_was_missed_by_a_clock_that_was_ahead_is_made_at_its_time() -> None:
+    """The time comes again once the clock is put right, and is missed no more. It is told once."""
+    home = house("2026-06-01 05:00", MORNING)
+    home.tick()
+    home.clock.go(3600.0)
+    home.clock.wall += 3600.0 + 600.0
+    home.start()
+    home.tick()
+    assert (home.missed, home.ledger) == (["sch-morning-20260601T050000Z"], [])
+
+    home.clock.wall -= 3600.0
+    made = home.go(3600.0)
+
+    assert made == ["sch-morning-20260601T050000Z"]
+    assert home.missed == made
