@@ -366,7 +366,9 @@ class MasterCore:
             case Lost(requests):
                 return [effect for request_id in sorted(requests) for effect in self._drop(request_id)]
             case NobodyWaits(node, task):
-                return [] if task in self._tasks else self._forget_later(node, task, now)
+                if task not in self._tasks:
+                    self._forget_later(node, task, now)
+                return []
             case NodeSeen(node, is_online):
                 return self._node_seen(node, is_online, now)
             case CardSeen(node, card):
@@ -390,6 +392,7 @@ class MasterCore:
         """Do what is due by *now*."""
         self._now = now
         effects: list[MasterEffect] = []
+        forgetting: list[str] = []
         for what, name in self._timers.pop_due(now):
             match what:
                 case "request":
@@ -403,7 +406,7 @@ class MasterCore:
                 case "silence":
                     effects += self._check_silence(name, now)
                 case "forget":
-                    effects += self._flush_forget(name)
+                    forgetting.append(name)
                 case "reply":
                     effects += self._send_reply(self._unsent[name], now)
                 case "answer":
@@ -419,7 +422,8 @@ class MasterCore:
                     effects += self._refuse_for_all(name, now)
                 case _:
                     assert_never(what)
-        return effects + self._fill(now)
+        # Last of all: a task may have come back to a node by what was due.
+        return effects + self._fill(now) + [order for node in forgetting for order in self._flush_forget(node)]
 
     # Requests come in
 
@@ -960,13 +964,13 @@ class MasterCore:
             return [Note(f"attempt {result.attempt} of task {result.id} is over: its result was dropped", "debug")]
         if found is None and self._is_shared and result.id not in self._ended_tasks:
             return [AskLedger(node, result.id, result.request)]
-        forget = self._forget_later(node, result.id, now)
+        self._forget_later(node, result.id, now)
         if found is None or result.request != found[0].record.request.id:
-            return [*forget, Note(f"a result of task {result.id} from {node} is not awaited: dropped", "debug")]
+            return [Note(f"a result of task {result.id} from {node} is not awaited: dropped", "debug")]
         opened, current = found
         if self._may_try_again(opened, current, result):
             again = self._again(opened, current, now, avoid=node)
-            return self._stored(opened, again + self._advance(opened, now)) + forget
+            return self._stored(opened, again + self._advance(opened, now))
         by_gateway = opened.take_used(result.id)
         counted = [] if result.id in opened.by_gateway else self._count(node, result.request, result.usage)
         ended = replace(
@@ -977,7 +981,7 @@ class MasterCore:
             tool_calls=result.tool_calls,
             usage=max(result.usage, by_gateway, key=tokens_of),
         )
-        return counted + self._ended(opened, ended, now) + forget
+        return counted + self._ended(opened, ended, now)
 
     def _may_try_again(self, opened: OpenRequest, current: StepResult, result: Result) -> bool:
         """Whether the node only lost the task: before it began, or in the middle of what may be repeated."""
@@ -1332,21 +1336,20 @@ class MasterCore:
 
     # Results are forgotten by their node once they are stored here
 
-    def _forget_later(self, node: str, task: str, now: float) -> list[MasterEffect]:
+    def _forget_later(self, node: str, task: str, now: float) -> None:
         if node == MASTER:
-            return []
+            return
         waiting = self._forget.setdefault(node, [])
         if task not in waiting:
             waiting.append(task)
         if len(waiting) >= FORGET_AT_ONCE:
-            return self._flush_forget(node)
-        if ("forget", node) not in self._timers:
+            self._timers.set(("forget", node), now)
+        elif ("forget", node) not in self._timers:
             self._timers.set(("forget", node), now + FORGET_AFTER_S)
-        return []
 
     def _flush_forget(self, node: str) -> list[MasterEffect]:
-        self._timers.cancel(("forget", node))
-        tasks = self._forget.pop(node, [])
+        # A task that has come back to this node meanwhile: its new attempt would be forgotten.
+        tasks = [task for task in self._forget.pop(node, []) if self._open_step(node, task) is None]
         return [SendForget(node, tuple(tasks))] if tasks else []
 
     # Small things

@@ -378,11 +378,12 @@ def test_many_results_are_forgotten_at_once() -> None:
     play = Play()
     play.connect("n1")
 
-    forgets = [
-        forget for i in range(FORGET_AT_ONCE) for forget in only(play.result(f"old-{i}", request="old"), SendForget)
-    ]
+    for i in range(FORGET_AT_ONCE - 1):
+        play.result(f"old-{i}", request="old")
+    assert only(play.wait(0), SendForget) == []
+    play.result("old-last", request="old")
 
-    assert [len(forget.tasks) for forget in forgets] == [FORGET_AT_ONCE]
+    assert [len(forget.tasks) for forget in only(play.wait(0), SendForget)] == [FORGET_AT_ONCE]
     assert only(play.wait(1), SendForget) == []
 
 
@@ -397,6 +398,21 @@ def test_a_result_of_an_older_attempt_is_dropped_and_not_forgotten() -> None:
     assert only(play.wait(1), SendForget) == []
     assert replies(play.result(attempt=2)) != []
     assert only(play.wait(1), SendForget) == [SendForget("n1", ("r1-s1",))]
+
+
+def test_a_task_that_comes_back_to_a_node_is_not_forgotten_there() -> None:
+    """It was elsewhere when an old result of it came; its new attempt would be forgotten with that (promise 2)."""
+    play = started(node=None)
+    play.result(state=State.UNKNOWN, error=INTERRUPTED)
+    play.result(state=State.COMPLETED)
+    [(node, task)] = sent(play.result(node="n2", attempt=2, state=State.UNKNOWN, error=INTERRUPTED))
+    assert (node, task.attempt) == ("n1", 3)
+
+    assert [forget for forget in only(play.wait(1), SendForget) if forget.node == "n1"] == []
+    assert replies(play.result(attempt=3)) != []
+    assert [forget for forget in only(play.wait(1), SendForget) if forget.node == "n1"] == [
+        SendForget("n1", ("r1-s1",))
+    ]
 
 
 # Again, and elsewhere
