@@ -121,7 +121,7 @@ async def test_output_set_says_for_how_long(board: Board) -> None:
     output = await call(board, "output_set", device="fan", value="ON", for_s=600)
     assert output.text == "fan is on for 10 minutes"
     assert output.data == {"device": "fan", "name": "fan", "value": "ON", "for_s": 600}
-    assert board.outputs()["fan"] == (True, Cause(by="task", id="t1", request="r1"))
+    assert board.outputs()["fan"] == (True, Cause(by="task", id="t1", request="r1", reason="for 10 minutes"))
 
 
 @pytest.mark.parametrize(
