@@ -107,3 +107,11 @@ def test_whatever_arrives_is_a_request_or_refused(payload: bytes) -> None:
     """Nothing else can happen."""
     with contextlib.suppress(ProtocolError):
         assert isinstance(decode_request(payload, new_id="new"), Request)
+
+
+def test_a_color_is_written_in_small_letters_and_nothing_else_is_one() -> None:
+    """What is written is read again; a word that is no color is not written."""
+    assert encode_value("#FF8800") == b"#ff8800"
+    assert decode_value(encode_value("#0a0b0c")) == "#0a0b0c"
+    with pytest.raises(ProtocolError, match="a color is '#' and six hexadecimal digits"):
+        encode_value("red")
