@@ -93,3 +93,13 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path: Path, caplog: pytest.LogCa
 
     assert ReflexStore(tmp_path / "reflexes.json").read() == Learned()
     assert "cannot be read: Is a directory" in caplog.text
+
+
+def test_a_number_that_is_none_is_damage(tmp_path: Path) -> None:
+    """It is set aside, and the node starts: one of 400 digits is no float."""
+    file = tmp_path / "reflexes.json"
+    then = f'[{{"device":"fan","value":1{"0" * 400}}}]'
+    file.write_text(f'{{"learned":[{{"id":"x","when":{{"device":"climate","above":1}},"then":{then}}}]}}')
+
+    assert ReflexStore(file).read() == Learned()
+    assert not file.exists()
