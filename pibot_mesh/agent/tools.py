@@ -53,6 +53,16 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _MAX_TIMEOUT_S: Final = 7 * 24 * 3600
 
 
+def arguments_schema(properties: Mapping[str, JSON], required: Iterable[str] = ()) -> dict[str, JSON]:
+    """The JSON Schema of a tool that takes these arguments and no others."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
 def _nobody(_: str) -> None:
     """Where nobody listens to a tool's progress."""
 

@@ -22,12 +22,9 @@ from pibot_mesh.hardware.outputs import Outputs, Write, unknown_device, value_wo
 from pibot_mesh.hardware.pins import OutputPin, Pin, open_factory, pin_errors
 from pibot_mesh.hardware.safety_check import check_safety
 from pibot_mesh.hardware.sensing import Sensing
-from pibot_mesh.protocol.messages import Cause, DeviceSpec, OutputValue
+from pibot_mesh.protocol.messages import MAX_WORDS, Cause, DeviceSpec, OutputValue
 
 _NOUNS: Final = {"out": "output", "in": "input", "sensor": "sensor"}
-
-_LONGEST_REASON: Final = 500
-"""Characters, by the protocol."""
 
 _log = logging.getLogger(__name__)
 
@@ -138,9 +135,7 @@ class Board:
 
     def task_failed(self, task_id: str, reason: str) -> None:
         """What the task *task_id* was the last to set goes to its safe value; *reason* says in words what happened."""
-        self._try_all(
-            self._outputs.task_failed(task_id, Cause(by="safety", id=task_id, reason=reason[:_LONGEST_REASON]))
-        )
+        self._try_all(self._outputs.task_failed(task_id, Cause(by="safety", id=task_id, reason=reason[:MAX_WORDS])))
 
     def reach(self, is_reached: bool, reason: str) -> None:
         """Whether broker and master can be reached, or for what *reason* (``no master``) not. May be called any time.

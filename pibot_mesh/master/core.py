@@ -67,6 +67,7 @@ from pibot_mesh.master.task_making import TaskMaking
 from pibot_mesh.protocol.codec import ID_PATTERN, JSON, to_dict
 from pibot_mesh.protocol.fit import cut_middle, fit_event, fit_reply, fit_result
 from pibot_mesh.protocol.messages import (
+    RETAINED,
     Control,
     Event,
     Limits,
@@ -1415,7 +1416,7 @@ def _by(control: Control) -> dict[str, JSON]:
 
 
 def _refused_retained(what: str) -> Note:
-    return Note(f"{what} was refused: it came as a retained message, which may be from long ago")
+    return Note(f"{what} was refused: {RETAINED}")
 
 
 def _error_of(event: Event) -> WireError:

@@ -20,7 +20,7 @@ from pibot_mesh.master.routines import Keep, Make, Miss, RoutineEffect, Routines
 from pibot_mesh.master.schedule_times import due_times, time_zone
 from pibot_mesh.master.store import Known
 from pibot_mesh.protocol.codec import encode
-from pibot_mesh.protocol.messages import NodeEvent
+from pibot_mesh.protocol.messages import NodeEvent, refuse_retained
 
 _log = logging.getLogger(__name__)
 
@@ -138,8 +138,7 @@ class RoutineRunner:
 
     def hear_event(self, node: str, event: NodeEvent, *, is_retained: bool) -> None:
         """Something happened at a node. Raises ProtocolError for a retained event: nobody knows how old it is."""
-        if is_retained:
-            raise ProtocolError("NodeEvent", ["it came as a retained message, which may be from long ago"])
+        refuse_retained("NodeEvent", is_retained)
         now = self._clock()
         self._held += [(now, make) for make in self._routines.event(node, event, self._wall(), now)]
         self._wake.set()
@@ -149,8 +148,7 @@ class RoutineRunner:
 
         Only the leader runs it, and tells and keeps the switch.
         """
-        if is_retained:
-            raise ProtocolError("routine", ["it came as a retained message, which may be from long ago"])
+        refuse_retained("routine", is_retained)
         if payload != _RUN and payload not in _WORDS:
             raise ProtocolError("routine", [f"ON, OFF or RUN is expected, not {payload[:40]!r}"])
         if name not in self._routines.ids:

@@ -20,7 +20,7 @@ from pibot_mesh.master.events import Note
 from pibot_mesh.master.ledger import STAYS_S
 from pibot_mesh.master.schedule_times import DueTimes, latest
 from pibot_mesh.protocol.codec import ID_PATTERN, from_dict
-from pibot_mesh.protocol.messages import NodeEvent, Request, RoutineState
+from pibot_mesh.protocol.messages import MAX_WORDS, NodeEvent, Request, RoutineState
 
 CLOCK_SET_TS: Final = 1_704_067_200.0
 """The beginning of 2024: a clock that shows less has not been set, and nothing is due by it."""
@@ -124,7 +124,7 @@ class _Routine:
         return RoutineState(
             self.id,
             "trigger" if self.schedule is None else "schedule",
-            self.says[:500],
+            self.says[:MAX_WORDS],
             self.request,
             self.kept.is_on,
             last_ts=self.kept.last_ts,

@@ -96,8 +96,9 @@ from pibot_mesh.protocol.messages import (
     decode_health,
     decode_presence,
     encode_health,
+    refuse_retained,
 )
-from pibot_mesh.protocol.topics import DELTAS, Address, Kind, Topics
+from pibot_mesh.protocol.topics import DELTAS, MASTER_READS, Address, Kind, Topics
 from pibot_mesh.skills.system import CpuMeter, system_tools
 from pibot_mesh.storage import Alone
 
@@ -144,15 +145,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             self._topics,
             client_id="master" if settings.ledger is None else f"master-{self.boot}",
             listen=[
-                (Kind.REQUEST, ""),
-                (Kind.REQUEST_CONTROL, ""),
-                (Kind.NODE_STATUS, "+"),
-                (Kind.NODE_HEALTH, "+"),
-                (Kind.NODE_CARD, "+"),
-                (Kind.TASK_EVENT, "+"),
-                (Kind.TASK_RESULT, "+"),
-                (Kind.LLM_REQUEST, "+"),
-                (Kind.MASTER_STATUS, ""),
+                *MASTER_READS,
                 *(((Kind.ROUTINE_SET, ""),) if settings.schedules or settings.triggers else ()),
                 *(((Kind.NODE_EVENT, "+"),) if settings.triggers else ()),
             ],
@@ -462,8 +455,7 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     def _read_llm_request(self, address: Address, message: Message) -> None:
         """For the gateway, which keeps nothing over a restart: the node asks again."""
-        if message.retain:
-            raise ProtocolError("LLMRequest", ["it came as a retained message, which may be from long ago"])
+        refuse_retained("LLMRequest", message.retain)
         request = _named(decode(LLMRequest, message.payload), "id", address.id)
         is_elsewhere = self._books.is_shared and self._core.tokens_left(address.node, request.task) is None
         if not is_elsewhere or request.cancel:

@@ -62,6 +62,7 @@ from pibot_mesh.node.runs import OpenRun, gravest, is_unsure
 from pibot_mesh.protocol.codec import JSON, to_dict
 from pibot_mesh.protocol.fit import cut_middle, fit_event, fit_result
 from pibot_mesh.protocol.messages import (
+    RETAINED,
     Capacity,
     Control,
     Effect as ToolEffect,
@@ -679,7 +680,7 @@ class NodeCore:
 
 
 def _refused_retained(what: str) -> Note:
-    return Note(f"{what} was refused: it came as a retained message, which may be from long ago")
+    return Note(f"{what} was refused: {RETAINED}")
 
 
 def _refused_past(what: str) -> Note:

@@ -20,9 +20,9 @@ from pibot_mesh.hardware.kinds import KINDS, option
 from pibot_mesh.node.reflex_check import check_reflexes, check_times
 from pibot_mesh.node.reflex_rule import Act
 from pibot_mesh.node.reflex_store import Learned, ReflexStore
-from pibot_mesh.node.reflex_words import MAX_WORDS, reflex_words
+from pibot_mesh.node.reflex_words import reflex_words
 from pibot_mesh.node.reflexes import SILENT_AFTER_S, Reflexes
-from pibot_mesh.protocol.messages import Cause, ReflexSpec
+from pibot_mesh.protocol.messages import MAX_WORDS, Cause, ReflexSpec
 
 _log = logging.getLogger(__name__)
 MAX_LEARNED: Final = 32

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from pibot_mesh.config.settings import Action, Condition, ReflexSettings
 from pibot_mesh.hardware.kinds import KINDS
 from pibot_mesh.hardware.outputs import value_words
 from pibot_mesh.node.reflex_check import measure_of
-from pibot_mesh.protocol.messages import DeviceSpec
+from pibot_mesh.protocol.messages import MAX_WORDS, DeviceSpec
 from pibot_mesh.skills.devices import seconds_words
 
-MAX_WORDS: Final = 500
 """Characters that a card and a cause can hold."""
 
 

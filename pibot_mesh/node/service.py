@@ -81,6 +81,7 @@ from pibot_mesh.protocol.messages import (
     decode_presence,
     decode_stop,
     decode_switch,
+    refuse_retained,
 )
 from pibot_mesh.protocol.topics import DELTAS, Address, Kind, Topics
 from pibot_mesh.skills.devices import seconds_words
@@ -349,8 +350,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         self._post(event)
 
     def _switch_reflex(self, reflex: str, message: Message) -> None:
-        if message.retain:
-            raise ProtocolError("reflex", ["it came as a retained message, which may be from long ago"])
+        refuse_retained("reflex", message.retain)
         try:
             self._reflexes.switch(reflex, decode_switch(message.payload))
         except ToolError as error:

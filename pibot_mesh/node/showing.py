@@ -19,6 +19,7 @@ from pibot_mesh.mqtt.link import Link
 from pibot_mesh.node.reflex_runner import ReflexRunner
 from pibot_mesh.protocol.codec import JSON, encode
 from pibot_mesh.protocol.messages import (
+    MAX_WORDS,
     Capacity,
     Cause,
     NodeCard,
@@ -35,7 +36,6 @@ from pibot_mesh.protocol.topics import Kind
 _LATEST_SEQ: Final = 2**53
 """The longest that a number in a card can be."""
 _log = logging.getLogger(__name__)
-_LONGEST_REASON: Final = 500
 _ORDERED: Final = ("task", "request", "person", "rule")
 
 
@@ -181,7 +181,7 @@ class Showing:
         extra = f" ({past.reason})" if past.reason else ""
         words = f"before the restart it was {value_words(value)}, set by {who}{extra}"
         _log.warning("%s: %s: %s", self._settings.id, device, words)
-        return replace(cause, reason=words[:_LONGEST_REASON])
+        return replace(cause, reason=words[:MAX_WORDS])
 
 
 def _are_same(shown: Sequence[ToolSpec], tools: Sequence[ToolSpec]) -> bool:

@@ -45,6 +45,9 @@ REF_PATTERN: Final = r"s[0-9]{1,3}(\.[A-Za-z0-9_-]{1,64})*"
 Words: TypeAlias = Annotated[str, Length(1, 8000)]
 Effect: TypeAlias = Literal["read", "write", "actuate"]
 
+MAX_WORDS: Final = 500
+"""Characters of what is said in words: a cause's reason, a reflex, a routine."""
+
 
 class State(StrEnum):
     """The states of a task, in the words of the A2A standard, and one of our own: UNKNOWN."""
@@ -404,7 +407,7 @@ class ReflexSpec:
     """
 
     id: DeviceId
-    says: Annotated[str, Length(1, 500)]
+    says: Annotated[str, Length(1, MAX_WORDS)]
     is_learned: bool = False
 
 
@@ -451,7 +454,7 @@ class RoutineState:
 
     id: Id
     kind: Literal["schedule", "trigger"]
-    says: Annotated[str, Length(1, 500)]
+    says: Annotated[str, Length(1, MAX_WORDS)]
     request: Annotated[str, Length(1, 8000)]
     is_on: bool
     last_ts: float | None = None
@@ -467,7 +470,7 @@ class Cause:
     by: Literal["start", "task", "request", "rule", "person", "timer", "safety", "stop"]
     id: Annotated[str, Length(0, 128)] | None = None
     request: Id | None = None
-    reason: Annotated[str, Length(0, 500)] | None = None
+    reason: Annotated[str, Length(0, MAX_WORDS)] | None = None
     boot: str = ""
     seq: Count = 0
     ts: float = 0.0
@@ -545,6 +548,16 @@ class _OutputSetObject:
     value: JSON
     for_s: Seconds | None = None
     id: Id | None = None
+
+
+RETAINED: Final = "it came as a retained message, which may be from long ago"
+"""Why a command or an event is not heeded that the broker had kept."""
+
+
+def refuse_retained(what: str, is_retained: bool) -> None:
+    """Raises ProtocolError where *what* is a command, or an event, that the broker had kept (promise 3)."""
+    if is_retained:
+        raise ProtocolError(what, [RETAINED])
 
 
 def decode_presence(payload: bytes) -> bool:

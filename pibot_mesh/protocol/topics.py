@@ -90,6 +90,20 @@ DELTAS: Final = frozenset(("message_delta", "tool_update"))
 """The types of events of which nobody misses one: they travel at QoS 0."""
 
 
+MASTER_READS: Final = (
+    (Kind.REQUEST, ""),
+    (Kind.REQUEST_CONTROL, ""),
+    (Kind.NODE_STATUS, "+"),
+    (Kind.NODE_HEALTH, "+"),
+    (Kind.NODE_CARD, "+"),
+    (Kind.TASK_EVENT, "+"),
+    (Kind.TASK_RESULT, "+"),
+    (Kind.LLM_REQUEST, "+"),
+    (Kind.MASTER_STATUS, ""),
+)
+"""What every master reads: a kind, and of which node where it is a node's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A parsed topic: its kind, and the node, id (of a request, task or call) or device that it names."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from pibot_mesh.agent.settled import Settled
-from pibot_mesh.agent.tools import Tool, ToolContext, ToolFunction
+from pibot_mesh.agent.tools import Tool, ToolContext, ToolFunction, arguments_schema
 from pibot_mesh.errors import ErrorCode, ToolError
 from pibot_mesh.hardware.board import Board, reads_as
 from pibot_mesh.hardware.kinds import KINDS
@@ -73,12 +73,7 @@ def _tool(
     required: Sequence[str] = (),
     effect: Effect = "read",
 ) -> Tool:
-    parameters = {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(required),
-        "additionalProperties": False,
-    }
+    parameters = arguments_schema(properties, required)
     spec = ToolSpec(name, description, parameters, effect, safe_to_retry=effect == "read", timeout_s=15.0)
     return Tool(spec, run)
 

@@ -7,7 +7,7 @@ from itertools import chain, count
 from typing import Final, Protocol
 
 from pibot_mesh.agent.settled import Settled, SettleFunction
-from pibot_mesh.agent.tools import Tool, ToolContext, ToolFunction
+from pibot_mesh.agent.tools import Tool, ToolContext, ToolFunction, arguments_schema
 from pibot_mesh.config.settings import Action, Condition, ReflexSettings
 from pibot_mesh.hardware.outputs import MAX_FOR_S, MIN_FOR_S
 from pibot_mesh.protocol.codec import JSON
@@ -212,17 +212,11 @@ def _tool(
     effect: Effect = "read",
     settle: SettleFunction | None = None,
 ) -> Tool:
-    parameters = {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(required),
-        "additionalProperties": False,
-    }
     is_read = effect == "read"
     spec = ToolSpec(
         name,
         description,
-        parameters,
+        arguments_schema(properties, required),
         effect,
         safe_to_retry=is_read,
         timeout_s=10.0,

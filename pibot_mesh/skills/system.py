@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pibot_mesh.agent.tools import Tool, ToolContext
+from pibot_mesh.agent.tools import Tool, ToolContext, arguments_schema
 from pibot_mesh.hardware.machine import CpuMeter, read_health
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import Output, ToolSpec
@@ -24,9 +24,8 @@ def system_tools(meter: CpuMeter | None = None) -> list[Tool]:
             health["cpu_percent"] = percent
         return Output(_health_words(health), health)
 
-    parameters = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
     description = "How this machine is: uptime, CPU use, load, memory, disk, CPU temperature, Wi-Fi signal."
-    return [Tool(ToolSpec("system_status", description, parameters, timeout_s=10.0), system_status)]
+    return [Tool(ToolSpec("system_status", description, arguments_schema({}), timeout_s=10.0), system_status)]
 
 
 def _health_words(health: Mapping[str, float]) -> str:

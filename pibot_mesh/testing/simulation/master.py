@@ -22,7 +22,7 @@ from pibot_mesh.protocol.messages import (
     Usage,
     WireError,
 )
-from pibot_mesh.protocol.topics import DELTAS, Address, Kind
+from pibot_mesh.protocol.topics import DELTAS, MASTER_READS, Address, Kind
 from pibot_mesh.testing.simulation.client import Client
 from pibot_mesh.testing.simulation.ledger import SimulatedLedger
 from pibot_mesh.testing.simulation.nature import Nature
@@ -37,17 +37,6 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S: Final = 60.0
 ASK_WITHIN_S: Final = 20.0
 BUDGET: Final = Limits(50, 100, 200_000)
-_LISTEN: Final = (
-    (Kind.REQUEST, ""),
-    (Kind.REQUEST_CONTROL, ""),
-    (Kind.NODE_STATUS, "+"),
-    (Kind.NODE_HEALTH, "+"),
-    (Kind.NODE_CARD, "+"),
-    (Kind.TASK_EVENT, "+"),
-    (Kind.TASK_RESULT, "+"),
-    (Kind.LLM_REQUEST, "+"),
-    (Kind.MASTER_STATUS, ""),
-)
 
 
 class MasterProcess(Process[m.MasterInput, m.MasterEffect]):
@@ -103,7 +92,7 @@ class MasterProcess(Process[m.MasterInput, m.MasterEffect]):
         )
         client_id = self.boot if self.ledger.is_shared else MASTER
         status = Address(Kind.MASTER_STATUS)
-        self.client = Client(self.nature, self.broker, self, client_id, listen=_LISTEN, will=status)
+        self.client = Client(self.nature, self.broker, self, client_id, listen=MASTER_READS, will=status)
         if self.ledger.is_shared:
             self.later(KEEP_UP_S, self._keep_up)
         self.promises.master_starts(self, remembered)

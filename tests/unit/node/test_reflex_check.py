@@ -7,8 +7,8 @@ import pytest
 from pibot_mesh.config.settings import Action, Condition, ReflexSettings
 from pibot_mesh.config.source import format_path
 from pibot_mesh.node.reflex_check import check_reflexes
-from pibot_mesh.node.reflex_words import MAX_WORDS, reflex_words
-from pibot_mesh.protocol.messages import DeviceSpec, Measure
+from pibot_mesh.node.reflex_words import reflex_words
+from pibot_mesh.protocol.messages import MAX_WORDS, DeviceSpec, Measure
 
 CLIMATE = DeviceSpec(
     "climate", "sensor", "climate", "climate", measures={"temperature": Measure("°C"), "humidity": Measure("%")}
