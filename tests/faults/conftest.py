@@ -23,9 +23,13 @@ def rows(request: pytest.FixtureRequest) -> list[Row]:
     return request.config.stash.setdefault(_ROWS, [])
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lanes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[Mesh]]:
-    """Meshes side by side, that faults strike at the same time."""
+    """Meshes side by side, that faults strike at the same time.
+
+    For one file only: their proxies stand still while the tests of another file run, and after two minutes without a
+    broker a node turns its outputs off.
+    """
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(running_mesh(tmp_path_factory.mktemp("lane"))) for _ in range(LANES)]
 

@@ -2,8 +2,9 @@
 
 Where the broker is a cluster, PORT is several, with commas between. A fifth argument is an `Ailment` as JSON.
 
-A node writes each setting of an output, before it is made, as a line to ``effects.log`` in its state directory, and
-``start`` when it starts: a record outside the mesh, which survives the kill and cannot be talked away.
+A node writes each setting of an output, whoever ordered it and also where nobody did, before it is made, as a line to
+``effects.log`` in its state directory, and ``start`` when it starts: a record outside the mesh, which survives the kill
+and cannot be talked away.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from pathlib import Path
 from pibot_mesh import storage
 from pibot_mesh.config.settings import BrokerSettings, MasterSettings, NodeSettings
 from pibot_mesh.hardware.board import Board, default_simulated_devices
+from pibot_mesh.hardware.outputs import Write
 from pibot_mesh.mqtt import link
 from pibot_mesh.mqtt.client import MqttClient
-from pibot_mesh.protocol.messages import Cause, OutputValue
 
 READ_ONLY = "read-only"
 """A file of this name in the state directory: nothing can be written to the party's database as long as it is there."""
@@ -78,9 +79,9 @@ async def _run_node(party: str, broker: BrokerSettings, state_dir: Path, root: s
     os.write(log, b"start\n")
 
     class RecordingBoard(Board):
-        def set(self, device: str, value: OutputValue, *, cause: Cause, for_s: float | None = None) -> OutputValue:
-            os.write(log, f"{cause.by} {cause.id} {device} {value}\n".encode())
-            return super().set(device, value, cause=cause, for_s=for_s)
+        def _write(self, write: Write) -> None:
+            os.write(log, f"{write.cause.by} {write.cause.id} {write.device} {write.value}\n".encode())
+            super()._write(write)
 
         async def read(self, device: str) -> dict[str, float]:
             await asyncio.sleep(ailment.sensor_s)

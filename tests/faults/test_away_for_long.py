@@ -15,7 +15,7 @@ from tests.brokers import needs_mosquitto, until
 from tests.faults.mesh import NODES, STARTS_WITHIN_S, Mesh, seeds
 from tests.faults.table import Row
 
-pytestmark = [needs_mosquitto, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [needs_mosquitto, pytest.mark.asyncio(loop_scope="module")]
 
 NODE = NODES[0]
 NOTICED_WITHIN_S = 30.0

@@ -12,7 +12,7 @@ from tests.brokers import needs_mosquitto, until
 from tests.faults.mesh import NODES, Fault, Mesh, Party, endure, seeds
 from tests.faults.table import Row
 
-pytestmark = [needs_mosquitto, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [needs_mosquitto, pytest.mark.asyncio(loop_scope="module")]
 
 NOTICED_WITHIN_S = 30.0
 

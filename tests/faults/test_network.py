@@ -13,7 +13,7 @@ from tests.faults.mesh import NODES, Fault, Mesh, endure, seeds
 from tests.faults.proxy import Proxy
 from tests.faults.table import Row
 
-pytestmark = [needs_mosquitto, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [needs_mosquitto, pytest.mark.asyncio(loop_scope="module")]
 
 NOTICED_WITHIN_S = 30.0
 
