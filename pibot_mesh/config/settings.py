@@ -299,6 +299,14 @@ class TriggerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HomeAssistantSettings:
+    """Whether the mesh shows itself in Home Assistant, and below which topic that looks for devices."""
+
+    discovery: bool = True
+    prefix: str = "homeassistant"
+
+
+@dataclass(frozen=True, slots=True)
 class MasterSettings:
     """The master. *sentences* are folders or files of users' own templates, read after the shipped ones.
 
@@ -327,3 +335,4 @@ class MasterSettings:
     place: Place = Place()
     schedules: tuple[ScheduleSettings, ...] = ()
     triggers: tuple[TriggerSettings, ...] = ()
+    home_assistant: HomeAssistantSettings = HomeAssistantSettings()

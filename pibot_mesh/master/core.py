@@ -221,6 +221,15 @@ class MasterCore:
             return self._open[request_id].record
         return self._unsent.get(request_id) or self._closed.get(request_id)
 
+    @property
+    def newest(self) -> str | None:
+        """The id of the request without a reply that came last, or None."""
+        return next(reversed(self._open), None)
+
+    def is_asking(self, request_id: str, call: str) -> bool:
+        """Whether the *call* of a request waits for a person's word."""
+        return request_id in self._open and call in self._open[request_id].questions
+
     def wake_at(self) -> float | None:
         """When `tick` must be called next, or None."""
         return self._timers.next_at()

@@ -8,12 +8,12 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 from pibot_mesh import __version__
 from pibot_mesh.actor import Actor
@@ -65,7 +65,6 @@ from pibot_mesh.master.events import (
 from pibot_mesh.master.gateway import Gateway
 from pibot_mesh.master.ledger import Ledger, day_of
 from pibot_mesh.master.log_topic import LogTopic
-from pibot_mesh.master.open_request import tokens_of
 from pibot_mesh.master.own_work import OwnWork
 from pibot_mesh.master.planner import OfflinePlanner, Planner, Planning, Situation, Words
 from pibot_mesh.master.planning.cards import mesh_text
@@ -74,6 +73,7 @@ from pibot_mesh.master.planning.task_planner import AutoPlanner, TaskPlanner
 from pibot_mesh.master.pool import MASTER, Pool
 from pibot_mesh.master.refusals import Refusals
 from pibot_mesh.master.routine_runner import RoutineRunner, routines_of
+from pibot_mesh.master.showing import Showing
 from pibot_mesh.master.store import Store
 from pibot_mesh.master.tools import mesh_tools
 from pibot_mesh.mqtt.client import Message
@@ -85,7 +85,7 @@ from pibot_mesh.protocol.messages import (
     Limits,
     LLMChunk,
     LLMRequest,
-    MasterInfo,
+    MasterControl,
     NodeCard,
     NodeEvent,
     Reply,
@@ -95,7 +95,7 @@ from pibot_mesh.protocol.messages import (
     WireError,
     decode_health,
     decode_presence,
-    encode_health,
+    decode_stop,
     refuse_retained,
 )
 from pibot_mesh.protocol.topics import DELTAS, MASTER_READS, Address, Kind, Topics
@@ -103,7 +103,6 @@ from pibot_mesh.skills.system import CpuMeter, system_tools
 from pibot_mesh.storage import Alone
 
 _log = logging.getLogger(__name__)
-_HEALTH_SOON_S: Final = 0.2
 M = TypeVar("M")
 
 
@@ -146,6 +145,8 @@ class Master(AbstractAsyncContextManager["Master"]):
             client_id="master" if settings.ledger is None else f"master-{self.boot}",
             listen=[
                 *MASTER_READS,
+                (Kind.MASTER_CONTROL, ""),
+                (Kind.STOP, ""),
                 *(((Kind.ROUTINE_SET, ""),) if settings.schedules or settings.triggers else ()),
                 *(((Kind.NODE_EVENT, "+"),) if settings.triggers else ()),
             ],
@@ -160,9 +161,6 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._log_handler = LogTopic(self._link)
         self._is_running = False
         self._is_leaving = False
-        self._seq = 0
-        self._health_due: asyncio.TimerHandle | None = None
-        self._tokens_today: tuple[str, int] = ("", 0)
 
     def _new_planner(self) -> Planner:
         settings = self.settings
@@ -214,7 +212,9 @@ class Master(AbstractAsyncContextManager["Master"]):
             self._ledger.close()
             self._alone.close()
             raise
-        self._gateway = self._new_gateway()
+        used = self._ledger.used_on(day_of(time.time()))
+        self._gateway = self._new_gateway(used)
+        self._showing = self._new_showing(sum(used.values()))
         self._actor: Actor[MasterInput, MasterEffect] = Actor(
             self._core, store=self._books.write, perform=self._perform
         )
@@ -226,7 +226,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             self._actor.start()
             await self._routines.start()
             await self._link.start()
-            self._spawn(self._publish_health())
+            self._spawn(self._showing.run())
             self._spawn(self._books.prune())
             if self._books.is_shared:
                 self._spawn(self._books.keep_up())
@@ -255,6 +255,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             stack.push_async_callback(self._gateway.stop)
             stack.push_async_callback(self._work.stop)
             stack.push_async_callback(self._routines.stop)
+            self._showing.stop()
             self._log_handler.end()
             self._is_leaving = True
             for task in self._background:
@@ -299,10 +300,18 @@ class Master(AbstractAsyncContextManager["Master"]):
             wall=time.time,
         )
 
-    def _new_gateway(self) -> Gateway:
-        day = day_of(time.time())
-        used = self._ledger.used_on(day)
-        self._tokens_today = (day, sum(used.values()))
+    def _new_showing(self, tokens_today: int) -> Showing:
+        return Showing(
+            self._core,
+            self._link,
+            boot=self.boot,
+            engines=("offline",) if self._model is None else ("offline", "llm"),
+            interval_s=self.settings.health_interval_s,
+            is_leader=lambda: self._books.is_leader,
+            tokens_today=tokens_today,
+        )
+
+    def _new_gateway(self, used: Mapping[str, int]) -> Gateway:
         return Gateway(
             self._model,
             self.settings.gateway,
@@ -409,9 +418,18 @@ class Master(AbstractAsyncContextManager["Master"]):
         if address.kind in (Kind.REQUEST, Kind.REQUEST_CONTROL):
             self._door.take(address, message)
             return
+        if address.kind is Kind.MASTER_CONTROL:
+            self._take_order(message)
+            return
         event = self._read(address, message)
         if event is not None:
             self._post(event, message)
+
+    def _take_order(self, message: Message) -> None:
+        """An order whose topic cannot name the request is as good as one on the request's own topic."""
+        order = decode(MasterControl, message.payload)
+        control = Control(order.action, reason=order.reason, call=order.call, by=order.by)
+        self._door.take(Address(Kind.REQUEST_CONTROL, id=order.request), replace(message, payload=encode(control)))
 
     def _read(self, address: Address, message: Message) -> MasterInput | None:
         """The event that *message* is, or None where it has been answered already."""
@@ -432,6 +450,10 @@ class Master(AbstractAsyncContextManager["Master"]):
                 return TaskResultSeen(address.node, _named(decode(Result, payload), "id", address.id))
             case Kind.MASTER_STATUS:
                 return OwnStatusSeen(decode_presence(payload))
+            case Kind.STOP:
+                self._showing.stopped(bool(payload) and decode_stop(payload))
+                self._link.ack(message)
+                return None
             case Kind.NODE_EVENT | Kind.ROUTINE_SET:
                 self._read_for_routines(address, message)
                 return None
@@ -448,7 +470,7 @@ class Master(AbstractAsyncContextManager["Master"]):
     def _read_status(self, node: str, payload: bytes) -> NodeSeen:
         is_online = decode_presence(payload)
         if is_online:
-            self._say_health_soon()
+            self._showing.say_health_soon()
         else:
             self._gateway.node_gone(node)
         return NodeSeen(node, is_online)
@@ -531,7 +553,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             case SendReply():
                 self._send_reply(effect)
             case Announce():
-                self._announce()
+                self._showing.announce()
             case Note(text, level):
                 _log.log(logging.getLevelName(level.upper()), "%s", text)
             case _:
@@ -551,7 +573,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             case TellDelegate(key, ended):
                 self._delegation.told(key, ended)
             case CountUsage():
-                self._note_tokens(effect)
+                self._showing.count(effect)
             case AskLedger():
                 self._spawn(self._books.ask(effect))
 
@@ -582,13 +604,9 @@ class Master(AbstractAsyncContextManager["Master"]):
     def _send_chunk(self, node: str, chunk: LLMChunk) -> None:
         self._link.send(Kind.LLM_CHUNK, encode(chunk), node=node, id=chunk.id, keep=False)
 
-    def _note_tokens(self, counted: CountUsage) -> None:
-        day, tokens = self._tokens_today
-        today = day_of(counted.ts)
-        self._tokens_today = (today, (tokens if day == today else 0) + tokens_of(counted.usage))
-
     def _send_event(self, event: Event) -> None:
         self._link.send(Kind.REQUEST_EVENT, encode(event), id=event.run, is_delta=event.type in DELTAS)
+        self._showing.hear(event)
         _, on_event = self._askers.get(event.run, (None, None))
         if on_event is not None:
             on_event(event)
@@ -608,47 +626,10 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._link.send(
             Kind.REQUEST_REPLY, payload, id=reply.id, keep=False, delivered=delivered, droppable=not is_owed
         )
+        self._showing.replied(reply)
         future, _ = self._askers.get(reply.id, (None, None))
         if future is not None and not future.done():
             future.set_result(reply)
-
-    def _announce(self) -> None:
-        """Info and health, then ``online`` last (promise 5)."""
-        self._seq += 1
-        engines = ("offline",) if self._model is None else ("offline", "llm")
-        info = MasterInfo(self.boot, __version__, engines=engines, seq=self._seq)
-        self._link.send(Kind.MASTER_INFO, encode(info))
-        self._send_health()
-        self._link.send_presence(True)
-
-    def _say_health_soon(self) -> None:
-        """A node has come: what the broker kept is no sign to it that a master lives. One word serves all that come."""
-        if self._health_due is None and self._books.is_leader:
-            self._health_due = asyncio.get_running_loop().call_later(_HEALTH_SOON_S, self._say_health_now)
-
-    def _say_health_now(self) -> None:
-        self._health_due = None
-        if self._is_running:
-            self._send_health()
-
-    async def _publish_health(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.health_interval_s)
-            if self._books.is_leader:
-                self._send_health()
-
-    def _send_health(self) -> None:
-        self._seq += 1
-        numbers = {
-            "interval_s": self.settings.health_interval_s,
-            "open_requests": float(self._core.open_requests),
-            "nodes_online": float(len(self.pool.online())),
-            "nodes_offline": float(len(self.pool.offline())),
-            "rejected_messages": float(self._link.rejections.total),
-            "tokens_today": float(self._tokens_today[1] if self._tokens_today[0] == day_of(time.time()) else 0),
-            "seq": float(self._seq),
-        }
-        self._link.send(Kind.MASTER_HEALTH, encode_health(numbers))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         if self._is_leaving:  # it is in the ledger, for the next start

@@ -19,6 +19,8 @@ OUT: Final = (
     Kind.MASTER_STATUS,
     Kind.MASTER_INFO,
     Kind.MASTER_HEALTH,
+    Kind.MASTER_STATE,
+    Kind.MASTER_EVENT,
     Kind.REQUEST_EVENT,
     Kind.REQUEST_REPLY,
     Kind.REPLY,

@@ -47,6 +47,10 @@ Effect: TypeAlias = Literal["read", "write", "actuate"]
 
 MAX_WORDS: Final = 500
 """Characters of what is said in words: a cause's reason, a reflex, a routine."""
+MAX_SHOWN: Final = 255
+"""Characters of a text in `MasterState`: as many as Home Assistant takes for a state."""
+MAX_TOLD: Final = 8000
+"""Characters of a text in `MasterEvent`: with all else below the 16 KiB that Home Assistant keeps of attributes."""
 
 
 class State(StrEnum):
@@ -432,6 +436,8 @@ class NodeCard:
     agent: bool = False
     seq: Count = 0
     reflexes: tuple[ReflexSpec, ...] = ()
+    start_reason: Annotated[str, Length(1, 32)] | None = None
+    """Why its process started: ``first``, ``restart``, ``crash``, ``reboot`` or ``power_loss``; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +449,77 @@ class MasterInfo:
     protocol: Count = VERSION
     engines: tuple[str, ...] = ()
     seq: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call that waits for a person's word, of a *request*. ``says`` it in words: what, where, and with what."""
+
+    request: Id
+    call: Id
+    tool: ToolName
+    says: Annotated[str, Length(1, MAX_WORDS)]
+    args: Mapping[str, JSON] = field(default_factory=dict)
+    node: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MasterState:
+    """What the master is doing, for displays; retained, and said when it changes.
+
+    ``request`` is the newest of its ``open`` requests, ``asked`` the text of the last one that came, ``answer`` that of
+    the last reply, and ``outcome`` how it ended. ``pending`` is the call that has waited longest for a person's word.
+    Texts are cut to `MAX_SHOWN` characters.
+    """
+
+    state: Literal["idle", "working", "needs_approval", "stopped"]
+    is_stopped: bool = False
+    open: Count = 0
+    request: Id | None = None
+    asked: str = ""
+    answer: str = ""
+    outcome: State | None = None
+    pending: PendingCall | None = None
+    boot: str = ""
+    seq: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MasterEvent:
+    """A request got its reply, or waits for a person's word: for automations, which see neither topic nor plan.
+
+    ``answered`` is a request that was completed, ``failed`` one that was not; ``text`` is the reply's, or what the call
+    in ``pending`` is about. Texts are cut to `MAX_TOLD` characters.
+    """
+
+    event_type: Literal["answered", "failed", "needs_approval"]
+    id: Id
+    text: str = ""
+    asked: str = ""
+    state: State | None = None
+    session: Id | None = None
+    pending: PendingCall | None = None
+    boot: str = ""
+    seq: Count = 0
+    ts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MasterControl:
+    """An order about a *request* from where a topic cannot name it, such as a button. Never retained.
+
+    ``call`` is the call to approve or deny, and needed for that.
+    """
+
+    action: Literal["cancel", "approve", "deny"]
+    request: Id
+    call: Id | None = None
+    reason: Annotated[str, Length(0, 1000)] | None = None
+    by: Annotated[str, Length(0, 200)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.call is None and self.action != "cancel":
+            raise ValueError(f"call: is missing, and {self.action} needs it")
 
 
 @dataclass(frozen=True, slots=True)

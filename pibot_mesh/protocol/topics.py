@@ -34,6 +34,9 @@ class Kind(StrEnum):
     MASTER_INFO = "master/info"
     MASTER_HEALTH = "master/health"
     MASTER_LOG = "master/log"
+    MASTER_STATE = "master/state"
+    MASTER_EVENT = "master/event"
+    MASTER_CONTROL = "master/control"
     NODE_STATUS = "node/{node}/status"
     NODE_HEALTH = "node/{node}/health"
     NODE_CARD = "node/{node}/card"
@@ -72,6 +75,7 @@ DELIVERY: Final[dict[Kind, Delivery]] = {
             Kind.MASTER_STATUS,
             Kind.MASTER_INFO,
             Kind.MASTER_HEALTH,
+            Kind.MASTER_STATE,
             Kind.NODE_STATUS,
             Kind.NODE_HEALTH,
             Kind.NODE_CARD,
@@ -101,7 +105,7 @@ MASTER_READS: Final = (
     (Kind.LLM_REQUEST, "+"),
     (Kind.MASTER_STATUS, ""),
 )
-"""What every master reads: a kind, and of which node where it is a node's."""
+"""What every master reads for its requests: a kind, and of which node where it is a node's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def test_there_is_a_file_for_every_message_of_the_protocol() -> None:
     assert set(MESSAGES) == {
         *("Request", "Reply", "Plan", "Task", "Event", "Result", "Control", "NodeCard", "MasterInfo"),
         *("Cause", "NodeEvent", "LLMRequest", "LLMChunk", "RoutineState"),
+        *("MasterState", "MasterEvent", "MasterControl"),
     }
 
 

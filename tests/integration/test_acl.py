@@ -25,6 +25,8 @@ MASTER_WRITES = (
     "pibot/master/info",
     "pibot/master/health",
     "pibot/master/log",
+    "pibot/master/state",
+    "pibot/master/event",
     "pibot/request/r1/event",
     "pibot/request/r1/reply",
     "pibot/reply",
@@ -57,6 +59,7 @@ PERSON_WRITES = (
     "pibot/node/worker-1/out/fan/set",
     "pibot/node/worker-1/reflex/cool/set",
     "pibot/routine/morning/set",
+    "pibot/master/control",
     "pibot/stop",
 )
 NODE_READS = (
@@ -105,9 +108,11 @@ MASTER_READS = (
     "pibot/request",
     "pibot/request/r1/control",
     "pibot/routine/morning/set",
+    "pibot/master/control",
     "pibot/stop",
     "pibot/master/status",
     "homeassistant/status",
+    "homeassistant/device/pibot/worker-1/config",
     *of("worker-1", NODE_WRITES),
 )
 
@@ -258,6 +263,7 @@ async def test_a_master_reads_requests_and_what_nodes_say(broker: Mosquitto, mas
     assert not {topic for topic in received if topic.endswith(("/task", "/control", "/chunk", "/set", "/log"))} - {
         "pibot/request/r1/control",
         "pibot/routine/morning/set",
+        "pibot/master/control",
     }
 
 

@@ -26,6 +26,8 @@ OUT = (
     "master/status",
     "master/info",
     "master/health",
+    "master/state",
+    "master/event",
     "request/r1/event",
     "request/r1/reply",
     "reply",

@@ -1,0 +1,148 @@
+"""What displays and automations are told of the master: its state, and that a request has ended or waits. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, Literal, Protocol
+
+from pibot_mesh.master.events import Record
+from pibot_mesh.protocol.codec import ID_PATTERN, JSON
+from pibot_mesh.protocol.messages import (
+    MAX_SHOWN,
+    MAX_TOLD,
+    MAX_WORDS,
+    Event,
+    MasterEvent,
+    MasterState,
+    PendingCall,
+    Reply,
+    State,
+)
+
+_REMEMBERED: Final = 1000
+"""Requests whose reply was told: one that is published again is no news."""
+_TOOL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_NODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_CUT: Final = "…"
+
+
+class Requests(Protocol):
+    """What `pibot_mesh.master.core.MasterCore` knows of requests."""
+
+    @property
+    def open_requests(self) -> int: ...
+
+    @property
+    def newest(self) -> str | None: ...
+
+    def held(self, request_id: str) -> Record | None: ...
+
+    def is_asking(self, request_id: str, call: str) -> bool: ...
+
+
+class OwnState:
+    """What is said on ``master/state`` and ``master/event``, from what the master says of its requests."""
+
+    def __init__(self, requests: Requests, *, boot: str) -> None:
+        self._requests = requests
+        self._boot = boot
+        self._seq = 0
+        self._asked = self._answer = ""
+        self._outcome: State | None = None
+        self._is_stopped = False
+        self._waiting: dict[str, PendingCall] = {}
+        self._told: OrderedDict[str, None] = OrderedDict()
+        self._said: MasterState | None = None
+
+    def hear(self, event: Event, ts: float) -> MasterEvent | None:
+        """Take in an event of a request. Returns what automations are to be told."""
+        if event.type == "request_accepted":
+            self._asked = cut(str(event.data.get("text", "")), MAX_SHOWN)
+        pending = _pending(event) if event.type == "approval_required" else None
+        if pending is None or not self._is_waiting(pending) or pending.call in self._waiting:
+            return None
+        self._waiting[pending.call] = pending
+        told = MasterEvent("needs_approval", event.run, pending.says, state=State.INPUT_REQUIRED, pending=pending)
+        return self._event(told, ts)
+
+    def replied(self, reply: Reply, ts: float) -> MasterEvent | None:
+        """Take in a reply. Returns what automations are to be told; once."""
+        if reply.id in self._told:
+            return None
+        self._told[reply.id] = None
+        if len(self._told) > _REMEMBERED:
+            self._told.popitem(last=False)
+        self._answer, self._outcome = cut(reply.text, MAX_SHOWN), reply.state
+        event_type: Literal["answered", "failed"] = "answered" if reply.state is State.COMPLETED else "failed"
+        return self._event(MasterEvent(event_type, reply.id, cut(reply.text, MAX_TOLD), state=reply.state), ts)
+
+    def stop(self, is_stopped: bool) -> None:
+        """Whether the emergency stop holds, as its topic says."""
+        self._is_stopped = is_stopped
+
+    def news(self) -> MasterState | None:
+        """The state, where it is not that which was said last."""
+        state = self._state()
+        if state == self._said:
+            return None
+        self._said = state
+        self._seq += 1
+        return replace(state, boot=self._boot, seq=self._seq)
+
+    def forget_said(self) -> None:
+        """Nobody may know what was said: say it again."""
+        self._said = None
+
+    def _state(self) -> MasterState:
+        self._waiting = {call: pending for call, pending in self._waiting.items() if self._is_waiting(pending)}
+        pending = next(iter(self._waiting.values()), None)
+        count = self._requests.open_requests
+        return MasterState(
+            "stopped" if self._is_stopped else "needs_approval" if pending else "working" if count else "idle",
+            self._is_stopped,
+            count,
+            self._requests.newest,
+            self._asked,
+            self._answer,
+            self._outcome,
+            pending,
+        )
+
+    def _is_waiting(self, pending: PendingCall) -> bool:
+        return self._requests.is_asking(pending.request, pending.call)
+
+    def _event(self, event: MasterEvent, ts: float) -> MasterEvent:
+        """*event* with what is known of its request, a number and the time."""
+        self._seq += 1
+        record = self._requests.held(event.id)
+        if record is not None:
+            event = replace(event, asked=cut(record.request.text, MAX_SHOWN), session=record.request.session)
+        return replace(event, boot=self._boot, seq=self._seq, ts=ts)
+
+
+def _pending(event: Event) -> PendingCall | None:
+    """The call that *event* says waits. An agent on a node may say what it likes; what is no call is none."""
+    call, tool, node = (str(event.data.get(key) or "") for key in ("call", "tool", "node"))
+    args = event.data.get("args")
+    if not re.fullmatch(ID_PATTERN, call) or not _TOOL.fullmatch(tool) or not isinstance(args, Mapping):
+        return None
+    where = node if _NODE.fullmatch(node) else None
+    return PendingCall(event.run, call, tool, _says(tool, where, args), args if _is_short(args) else {}, where)
+
+
+def _says(tool: str, node: str | None, args: Mapping[str, JSON]) -> str:
+    told = ", ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in args.items())
+    return cut(f"{tool}{f' on {node}' if node else ''}{f' with {told}' if told else ''}", MAX_WORDS)
+
+
+def _is_short(args: Mapping[str, JSON]) -> bool:
+    return len(json.dumps(args)) <= MAX_TOLD
+
+
+def cut(text: str, length: int) -> str:
+    """*text*, or as much of it as *length* characters hold."""
+    return text if len(text) <= length else text[: length - 1] + _CUT
