@@ -94,7 +94,7 @@ class Door:
             while len(messages) < AT_ONCE and not self._waiting.empty():
                 messages.append(self._waiting.get_nowait())
             named = {_id_in(message) for address, message in messages if address.kind is Kind.REQUEST} - {None}
-            held = {name: record for name in named if name and (record := self._house.held(name)) is not None}
+            held = {name: record for name in named if name and (record := self._held(name)) is not None}
             found = await self._found({name for name in named if name and name not in held})
             for address, message in messages:
                 try:
@@ -130,7 +130,7 @@ class Door:
             self._house.dismiss(message)
             return
         # Its record goes along: until the core comes to it, it may hold the request no more.
-        known = self._house.held(request.id)
+        known = self._held(request.id)
         # What several masters share is back soon; what it cannot store now waits, and is not refused.
         why = None if known is not None or self._is_for_several(origin) else self._house.stuck
         try:
@@ -143,6 +143,15 @@ class Door:
             return
         arrived = RequestArrived(request, origin, message.retain, message.dup, known)
         self._house.admit(arrived, message)
+
+    def _held(self, request_id: str) -> Record | None:
+        """What the core holds of a request.
+
+        A reply that it holds may be on its way into the ledger, and another master may have taken the request over: of
+        a ledger that is shared, only what stands in it counts as a reply.
+        """
+        record = self._house.held(request_id)
+        return None if record is not None and record.reply is not None and self._books.is_shared else record
 
     def _malformed(self, error: ProtocolError, message: Message, find: Callable[[str], Known | None]) -> None:
         """Refused in words, where it names an id that nobody has."""

@@ -158,7 +158,7 @@ class Mesh:
         for message in self.watcher.received:
             if message.topic.startswith(f"{self.root}/request/") and message.topic.endswith("/reply"):
                 said.setdefault(message.topic, set()).add(message.payload)
-        return [topic for topic, payloads in said.items() if len(payloads) > 1]
+        return [f"{topic}: {payloads}" for topic, payloads in said.items() if len(payloads) > 1]
 
     def effects(self) -> list[list[str]]:
         """What the nodes' own records tell: by whom, for which task, which device, which value."""

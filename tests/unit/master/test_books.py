@@ -374,7 +374,7 @@ async def test_requests_and_orders_come_in_in_their_order(is_shared: bool) -> No
 async def test_the_ledger_is_not_asked_about_what_the_core_holds() -> None:
     """It knows more than the ledger."""
     desk = Desk(fails=True)
-    desk.house.holds["r1"] = record("r1", is_done=True)
+    desk.house.holds["r1"] = record("r1")
     async with running(desk.door.run()):
         desk.bring(b'{"id": "r1", "text": "do it"}')
         await until(lambda: desk.house.admitted)
@@ -390,7 +390,7 @@ async def test_what_the_core_lets_go_while_the_ledger_is_asked_is_no_new_request
 ) -> None:
     """The ledger was not asked about it, since the core held it when it came."""
     desk = Desk()
-    held = desk.house.holds["r1"] = record("r1", is_done=True)
+    held = desk.house.holds["r1"] = record("r1")
 
     def look(_: str) -> None:
         desk.house.holds.clear()
@@ -402,6 +402,32 @@ async def test_what_the_core_lets_go_while_the_ledger_is_asked_is_no_new_request
         await until(lambda: len(desk.house.admitted) == 2)
 
     assert [arrived.known for arrived in desk.house.admitted if isinstance(arrived, RequestArrived)] == [held, None]
+
+
+async def test_a_reply_that_the_core_holds_is_none_before_it_stands_in_the_ledger() -> None:
+    """Another master may have taken the request over: then the core's reply is never stored, and theirs is another."""
+    theirs = Known(record("r1"), False)
+    desk = Desk(known={"r1": theirs})
+    desk.house.holds["r1"] = record("r1", is_done=True)
+    async with running(desk.door.run()):
+        desk.bring(b'{"id": "r1", "text": "do it"}')
+        await until(lambda: desk.house.admitted)
+
+    [arrived] = desk.house.admitted
+    assert isinstance(arrived, RequestArrived)
+    assert arrived.known == theirs.record
+
+
+async def test_a_reply_of_a_master_alone_is_its_own() -> None:
+    """Nobody else can take the request over, and what waits is stored before anything that comes after it is said."""
+    desk = Desk(is_shared=False)
+    held = desk.house.holds["r1"] = record("r1", is_done=True)
+
+    desk.bring(b'{"id": "r1", "text": "do it"}')
+
+    [arrived] = desk.house.admitted
+    assert isinstance(arrived, RequestArrived)
+    assert arrived.known == held
 
 
 @pytest.mark.parametrize("is_leader", [True, False])
