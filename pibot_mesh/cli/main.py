@@ -38,6 +38,8 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "stop-all": Entry("stop_all", "Stop everything: all outputs safe, until a person ends it."),
     "reflexes": Entry("reflexes", "List and switch the rules that nodes keep by themselves."),
     "routines": Entry("routines", "List, switch and run what is asked at times and after events."),
+    "forget": Entry("forget", "Forget a node that is gone for good."),
+    "ha": Entry("ha", "Check what Home Assistant is shown of the mesh."),
     "gpio": Entry("gpio", "Show and try the pins of this machine."),
     "cancel": Entry("cancel", "Cancel a request."),
     "approve": Entry("approve", "Say yes to a call that waits for a person."),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pibot_mesh.protocol.topics import Address
 
 _REDRAW_S: Final = 0.25
+_STARTED_AFTER: Final = {"crash": "after a crash", "power_loss": "after a power loss"}
+"""What is told of a node's start: that which nobody ordered."""
 
 
 @click.command("status")
@@ -159,7 +161,9 @@ def _state(node: NodeView) -> Text:
     # A broker that forgot the retained stop does not free a node: its journal holds it until a person says RUN.
     stop = [Text("STOPPED", style="bold red")] if node.is_stopped else []
     agent = [Text("agent", style="dim")] if node.is_agent else []
-    return Text("\n").join([Text("online", style="green"), *stop, *agent, *tasks])
+    started_after = _STARTED_AFTER.get(node.card.start_reason or "") if node.card is not None else None
+    start = [Text(started_after, style="yellow")] if started_after else []
+    return Text("\n").join([Text("online", style="green"), *stop, *agent, *start, *tasks])
 
 
 def _states(node: NodeView, states: dict[str, OutputValue]) -> Text:

@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol, TypeAlias, cast
 
 from pibot_mesh.config.broker_section import broker_settings
 from pibot_mesh.config.draft import Draft
+from pibot_mesh.config.home_assistant_section import home_assistant_settings
 from pibot_mesh.config.ledger_section import history_settings, ledger_address
 from pibot_mesh.config.model_section import (
     MODEL_VARIABLES,
@@ -197,6 +198,7 @@ def _master(draft: Draft) -> MasterSettings:
         place=place,
         schedules=schedule_settings(draft, place),
         triggers=trigger_settings(draft),
+        home_assistant=home_assistant_settings(draft),
     )
     check_workspace(draft, ("master", "workspace"), workspace or state_dir / "master-workspace", state_dir)
     return settings

@@ -1010,9 +1010,11 @@ class MasterCore:
         """Send what was held back while its node had as much as it may hold, the oldest first (promise 7)."""
         effects: list[MasterEffect] = []
         while self._freed:
-            member = self.pool[self._freed.popitem()[0]]
+            node, _ = self._freed.popitem()
+            member = self.pool[node]
             for task in [task for task in member.open_tasks if task not in member.sent]:
                 effects += self._send(self._by_task(task), task, now)
+            self._remove_forgotten(node)
         return effects
 
     def _end_step(self, opened: OpenRequest, ended: StepResult) -> list[MasterEffect]:
@@ -1199,18 +1201,23 @@ class MasterCore:
         return self._resume(node, now)
 
     def _card_seen(self, node: str, card: NodeCard | None, now: float) -> list[MasterEffect]:
-        if card is None:
-            if not self.pool[node].open_tasks:
-                self.pool.remove(node)
-                self._timers.cancel(("silence", node))
-            return []
         member = self.pool[node]
+        member.is_forgotten = card is None
+        if card is None:
+            self._remove_forgotten(node)
+            return []
         member.last_word = now
         is_new = member.card is None
         is_restarted = member.card is None or member.card.boot != card.boot
         member.card = card
         effects = self._resume(node, now) if is_restarted else []
         return effects + (self._advance_held(node, now) if is_new else [])
+
+    def _remove_forgotten(self, node: str) -> None:
+        """A node whose card was taken away is none, once nothing waits for it."""
+        if self.pool[node].is_forgotten and not self.pool[node].open_tasks:
+            self.pool.remove(node)
+            self._timers.cancel(("silence", node))
 
     def _advance_held(self, node: str, now: float) -> list[MasterEffect]:
         """Go on with the steps that waited for the card of *node*."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal, Protocol
 
@@ -28,6 +28,8 @@ _REMEMBERED: Final = 1000
 _TOOL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _NODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _CUT: Final = "…"
+MAX_ARGS: Final = 4000
+"""Bytes of arguments that are shown as they are; of longer ones the words tell as much as they hold."""
 
 
 class Requests(Protocol):
@@ -58,6 +60,13 @@ class OwnState:
         self._told: OrderedDict[str, None] = OrderedDict()
         self._said: MasterState | None = None
 
+    def recall(self, records: Sequence[Record]) -> None:
+        """Take in what was asked and answered before the start: the last *records*, the newest first."""
+        for record in reversed(records):
+            self._asked = cut(record.request.text, MAX_SHOWN)
+            if record.reply is not None:
+                self._answer, self._outcome = cut(record.reply.text, MAX_SHOWN), record.reply.state
+
     def hear(self, event: Event, ts: float) -> MasterEvent | None:
         """Take in an event of a request. Returns what automations are to be told."""
         if event.type == "request_accepted":
@@ -78,7 +87,7 @@ class OwnState:
             self._told.popitem(last=False)
         self._answer, self._outcome = cut(reply.text, MAX_SHOWN), reply.state
         event_type: Literal["answered", "failed"] = "answered" if reply.state is State.COMPLETED else "failed"
-        return self._event(MasterEvent(event_type, reply.id, cut(reply.text, MAX_TOLD), state=reply.state), ts)
+        return self._event(MasterEvent(event_type, reply.id, cut_bytes(reply.text, MAX_TOLD), state=reply.state), ts)
 
     def stop(self, is_stopped: bool) -> None:
         """Whether the emergency stop holds, as its topic says."""
@@ -140,7 +149,13 @@ def _says(tool: str, node: str | None, args: Mapping[str, JSON]) -> str:
 
 
 def _is_short(args: Mapping[str, JSON]) -> bool:
-    return len(json.dumps(args)) <= MAX_TOLD
+    return len(json.dumps(args, ensure_ascii=False).encode()) <= MAX_ARGS
+
+
+def cut_bytes(text: str, size: int) -> str:
+    """*text*, or as much of it as *size* bytes of UTF-8 hold."""
+    whole = text.encode()
+    return text if len(whole) <= size else whole[: size - len(_CUT.encode())].decode(errors="ignore") + _CUT
 
 
 def cut(text: str, length: int) -> str:

@@ -28,6 +28,8 @@ class Member:
     """Its tasks that have not ended, the oldest first."""
     sent: set[str] = field(default_factory=set)
     """Those of them that were sent to it."""
+    is_forgotten: bool = False
+    """Whether its card was taken away: it is a node no more, once it has no open tasks."""
 
     @property
     def is_usable(self) -> bool:

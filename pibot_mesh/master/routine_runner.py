@@ -20,7 +20,7 @@ from pibot_mesh.master.routines import Keep, Make, Miss, RoutineEffect, Routines
 from pibot_mesh.master.schedule_times import due_times, time_zone
 from pibot_mesh.master.store import Known
 from pibot_mesh.protocol.codec import encode
-from pibot_mesh.protocol.messages import NodeEvent, refuse_retained
+from pibot_mesh.protocol.messages import NodeEvent, RoutineState, refuse_retained
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +110,11 @@ class RoutineRunner:
         """What came of events, and when (monotonic)."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def states(self) -> list[RoutineState]:
+        """All routines as they are now."""
+        return [say.state for say in self._routines.states() if say.state is not None]
 
     async def start(self) -> None:
         """Begin, in a task of its own."""

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from pibot_mesh import __version__
 from pibot_mesh.actor import Actor
@@ -63,6 +63,7 @@ from pibot_mesh.master.events import (
     WriteAnswer,
 )
 from pibot_mesh.master.gateway import Gateway
+from pibot_mesh.master.home_assistant.runner import HomeAssistantRunner, discovery_of, naming_of, topics_of
 from pibot_mesh.master.ledger import Ledger, day_of
 from pibot_mesh.master.log_topic import LogTopic
 from pibot_mesh.master.own_work import OwnWork
@@ -103,6 +104,8 @@ from pibot_mesh.skills.system import CpuMeter, system_tools
 from pibot_mesh.storage import Alone
 
 _log = logging.getLogger(__name__)
+_RECALLED: Final = 10
+"""Requests among which the last answer is looked for at the start."""
 M = TypeVar("M")
 
 
@@ -154,6 +157,8 @@ class Master(AbstractAsyncContextManager["Master"]):
             receive=self._receive,
             connected=self._connected,
             disconnected=self._disconnected,
+            also=topics_of(naming_of(settings)),
+            receive_other=self._receive_other,
         )
         self._background: set[asyncio.Task[None]] = set()
         self._refusals = Refusals()
@@ -206,6 +211,13 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._routines = RoutineRunner(
             routines_of(self.settings), self._books, make=self._post, say=self._say_routine, boot=self.boot
         )
+        self._home_assistant = HomeAssistantRunner(
+            discovery_of(self.settings, __version__),
+            is_leader=lambda: self._books.is_leader,
+            publish=lambda topic, payload, delivered: self._link.publish(
+                topic, payload, retain=True, delivered=delivered
+            ),
+        )
         try:
             self._core = self._new_core()
         except BaseException:
@@ -215,6 +227,7 @@ class Master(AbstractAsyncContextManager["Master"]):
         used = self._ledger.used_on(day_of(time.time()))
         self._gateway = self._new_gateway(used)
         self._showing = self._new_showing(sum(used.values()))
+        self._showing.recall(self._ledger.recent(_RECALLED))
         self._actor: Actor[MasterInput, MasterEffect] = Actor(
             self._core, store=self._books.write, perform=self._perform
         )
@@ -224,6 +237,8 @@ class Master(AbstractAsyncContextManager["Master"]):
             for effect in await self._books.write(effects):
                 self._perform(effect)
             self._actor.start()
+            self._home_assistant.routines(self._routines.states)
+            self._home_assistant.start()
             await self._routines.start()
             await self._link.start()
             self._spawn(self._showing.run())
@@ -255,6 +270,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             stack.push_async_callback(self._gateway.stop)
             stack.push_async_callback(self._work.stop)
             stack.push_async_callback(self._routines.stop)
+            stack.push_async_callback(self._home_assistant.stop)
             self._showing.stop()
             self._log_handler.end()
             self._is_leaving = True
@@ -425,6 +441,10 @@ class Master(AbstractAsyncContextManager["Master"]):
         if event is not None:
             self._post(event, message)
 
+    def _receive_other(self, message: Message) -> None:
+        self._link.ack(message)
+        self._home_assistant.hear(message.topic, message.payload, is_retained=message.retain)
+
     def _take_order(self, message: Message) -> None:
         """An order whose topic cannot name the request is as good as one on the request's own topic."""
         order = decode(MasterControl, message.payload)
@@ -435,6 +455,9 @@ class Master(AbstractAsyncContextManager["Master"]):
         """The event that *message* is, or None where it has been answered already."""
         payload = message.payload
         match address.kind:
+            case Kind.NODE_STATUS | Kind.NODE_HEALTH if not payload:
+                self._link.ack(message)  # cleared, as the card is: the node is to be forgotten
+                return None
             case Kind.NODE_STATUS:
                 return self._read_status(address.node, payload)
             case Kind.LLM_REQUEST:
@@ -443,7 +466,7 @@ class Master(AbstractAsyncContextManager["Master"]):
             case Kind.NODE_HEALTH:
                 return HealthSeen(address.node, decode_health(payload), message.retain)
             case Kind.NODE_CARD:
-                return CardSeen(address.node, self._read_card(address.node, payload) if payload else None)
+                return CardSeen(address.node, self._read_card(address.node, payload))
             case Kind.TASK_EVENT:
                 return TaskEventSeen(address.node, address.id, _named(decode(Event, payload), "run", address.id))
             case Kind.TASK_RESULT:
@@ -484,10 +507,16 @@ class Master(AbstractAsyncContextManager["Master"]):
             self._gateway.ask(address.node, request)
         self._link.ack(message)
 
-    def _read_card(self, node: str, payload: bytes) -> NodeCard:
-        card = _named(decode(NodeCard, payload), "node", node)
-        if node == MASTER:
-            raise ProtocolError("NodeCard", [f"node: {MASTER!r} is the master's own name"])
+    def _read_card(self, node: str, payload: bytes) -> NodeCard | None:
+        """The card of *node*; None where it was taken away."""
+        try:
+            card = _named(decode(NodeCard, payload), "node", node) if payload else None
+            if node == MASTER:
+                raise ProtocolError("NodeCard", [f"node: {MASTER!r} is the master's own name"])
+        except ProtocolError:
+            self._home_assistant.unreadable_card(node)
+            raise
+        self._home_assistant.card(node, card)
         return card
 
     # The house behind the door
@@ -526,6 +555,7 @@ class Master(AbstractAsyncContextManager["Master"]):
         self._link.rejections.add(message.topic, why)
 
     def _connected(self) -> None:
+        self._home_assistant.connected()
         self._routines.connected()
         self._post(Connected())
 
@@ -534,6 +564,7 @@ class Master(AbstractAsyncContextManager["Master"]):
 
     def _disconnected(self, reason: str) -> None:
         _log.info("the broker is gone: %s", reason)
+        self._home_assistant.disconnected()
         self._routines.disconnected()
         self._post(Disconnected())
 

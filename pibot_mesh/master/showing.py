@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pibot_mesh import __version__
 from pibot_mesh.master.core import MasterCore
-from pibot_mesh.master.events import CountUsage
+from pibot_mesh.master.events import CountUsage, Record
 from pibot_mesh.master.ledger import day_of
 from pibot_mesh.master.open_request import tokens_of
 from pibot_mesh.master.own_state import OwnState
@@ -81,6 +81,10 @@ class Showing:
     def info(self, seq: int = 0) -> MasterInfo:
         """What the master is."""
         return MasterInfo(self._boot, __version__, engines=self._engines, seq=seq)
+
+    def recall(self, records: Sequence[Record]) -> None:
+        """What was asked and answered before the start: the last *records*, the newest first."""
+        self._state.recall(records)
 
     def hear(self, event: Event) -> None:
         """An event of a request was published."""

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from paho.mqtt.client import topic_matches_sub
+
 from pibot_mesh.config.settings import BrokerSettings
 from pibot_mesh.errors import MeshError, ProtocolError
 from pibot_mesh.logs import Rejections, Throttle
@@ -29,6 +31,8 @@ class Link:
     *presence* is the party's retained status, which is also its will; a client that only asks has none. *receive* gets
     every message on one of our topics; where it raises ProtocolError the message is counted, logged (in bounded
     numbers) and acknowledged. Otherwise `ack` is the receiver's to call, once what it must remember is stored.
+
+    *also* are topics outside of our root, and *receive_other* gets what comes on them, in the same way.
     """
 
     def __init__(
@@ -42,13 +46,17 @@ class Link:
         presence: Address | None = None,
         connected: Callable[[], None] | None = None,
         disconnected: Callable[[str], None] | None = None,
+        also: Sequence[Subscription] = (),
+        receive_other: Callable[[Message], None] | None = None,
     ) -> None:
         self.topics = topics
         self.rejections = Rejections(_log)
         self._errors = Throttle()
         self._presence = presence
         self._receive = receive
+        self._receive_other = receive_other
         self._listen = frozenset(listen)
+        self._also = tuple(each.filter for each in also)
         will = Will(self._topic(presence), encode_presence(False), delay_s=_WILL_DELAY_S) if presence else None
         self._client = MqttClient(
             broker,
@@ -58,8 +66,11 @@ class Link:
             on_disconnect=disconnected,
             on_error=self._on_error,
             subscriptions=[
-                Subscription(topics.filter(kind, node=node), qos=0 if kind in _ORDERS else DELIVERY[kind].qos)
-                for kind, node in listen
+                *(
+                    Subscription(topics.filter(kind, node=node), qos=0 if kind in _ORDERS else DELIVERY[kind].qos)
+                    for kind, node in listen
+                ),
+                *also,
             ],
             will=will,
         )
@@ -166,15 +177,24 @@ class Link:
     def _on_message(self, message: Message) -> None:
         address = self.topics.parse(message.topic)
         try:
-            if address is None:
-                raise ProtocolError("topic", ["it is none of the mesh's"])
-            if self._is_listened_to(address):
-                self._receive(address, message)
+            if address is not None:
+                self._hear(address, message)
+            elif self._receive_other is not None and self._is_another(message.topic):
+                self._receive_other(message)
             else:
-                self.ack(message)
+                raise ProtocolError("topic", ["it is none of the mesh's"])
         except ProtocolError as error:
             self.rejections.add(message.topic, error)
             self.ack(message)
+
+    def _hear(self, address: Address, message: Message) -> None:
+        if self._is_listened_to(address):
+            self._receive(address, message)
+        else:
+            self.ack(message)
+
+    def _is_another(self, topic: str) -> bool:
+        return any(topic_matches_sub(each, topic) for each in self._also)
 
     def _is_listened_to(self, address: Address) -> bool:
         """amqtt 0.12 sends to a new client what it keeps for anybody's subscriptions."""

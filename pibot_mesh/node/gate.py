@@ -31,8 +31,8 @@ class Gate:
 
     *earlier* are the boots that the node's journal knows. *enter* is called for each connection, when the node may show
     itself there: not while a namesake seems to be alive. *let_in* gets the orders that waited until the first
-    connection had shown whose the id is; *leave* those that are left to a namesake. *show* is to show the node's card
-    again, and *give_way* to leave the mesh: the other was there first.
+    connection had shown whose the id is; *leave* those that are left to a namesake. *show* is to show the node again,
+    and *give_way* to leave the mesh: the other was there first.
     """
 
     def __init__(
@@ -94,6 +94,12 @@ class Gate:
     def stood_offline(self) -> None:
         """The node's presence was read as it stood before this connection: nobody was there."""
         self._names.stood_offline()
+
+    def forgotten(self) -> None:
+        """Somebody cleared what the broker kept of the node, which lives: it shows itself again."""
+        if self._names.is_ours:
+            _log.warning("%s: somebody had the mesh forget this node, which runs: it shows itself again", self._node)
+            self._show()
 
     def card_seen(self, card: NodeCard) -> None:
         """A card was read that bears the node's id."""

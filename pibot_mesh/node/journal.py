@@ -11,6 +11,7 @@ from typing import Final
 from pibot_mesh.node.core import MAX_FORGOTTEN
 from pibot_mesh.node.epochs import MAX_EPOCHS
 from pibot_mesh.node.events import Entry, Forgotten, NodeEffect, Remembered, Save, SaveOutput, SaveStop
+from pibot_mesh.node.start_reason import LastProcess
 from pibot_mesh.protocol.codec import from_dict, to_dict
 from pibot_mesh.protocol.messages import Cause, OutputValue
 from pibot_mesh.storage import Database
@@ -52,13 +53,30 @@ class Journal:
         rows = self._database.rows("SELECT device, value, cause FROM output")
         return {device: (json.loads(value), from_dict(Cause, json.loads(cause))) for device, value, cause in rows}
 
-    def begin(self, boot: str) -> frozenset[str]:
-        """Write down that the process *boot* begins, synced to disk, and return the ids of those before it."""
+    def last_process(self) -> LastProcess | None:
+        """How the process before this one ended, as long as this one has not begun; None where there was none."""
+        if not self._database.rows("SELECT 1 FROM boot LIMIT 1"):
+            return None
+        facts = dict(self._database.rows("SELECT name, value FROM setting WHERE name IN ('machine_boot', 'ended')"))
+        return LastProcess(facts.get("machine_boot", ""), is_ended="ended" in facts)
+
+    def begin(self, boot: str, machine_boot: str = "") -> frozenset[str]:
+        """Write down that the process *boot* begins, synced to disk, and return the ids of those before it.
+
+        *machine_boot* is the id of the machine's own start. Until `end` the process counts as one that is not ended.
+        """
         earlier = frozenset(boot for [boot] in self._database.rows("SELECT id FROM boot"))
         with self._database.transaction(durable=True) as connection:
             connection.execute("INSERT INTO boot (id) VALUES (?)", (boot,))
             connection.execute("DELETE FROM boot WHERE n <= (SELECT max(n) FROM boot) - ?", (MAX_BOOTS,))
+            connection.execute("REPLACE INTO setting VALUES ('machine_boot', ?)", (machine_boot,))
+            connection.execute("DELETE FROM setting WHERE name = 'ended'")
         return earlier
+
+    def end(self) -> None:
+        """Write down that the process ends in good order, synced to disk."""
+        with self._database.transaction(durable=True) as connection:
+            connection.execute("REPLACE INTO setting VALUES ('ended', 'yes')")
 
     def write(self, effects: Sequence[NodeEffect]) -> None:
         """Store the storable among *effects*, all or none; synced to disk where one of them asks for it."""

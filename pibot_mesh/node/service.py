@@ -17,7 +17,7 @@ from pibot_mesh.actor import Actor
 from pibot_mesh.agent.skills import SkillLoader
 from pibot_mesh.agent.tools import Tool, ToolRegistry
 from pibot_mesh.config.settings import NodeSettings
-from pibot_mesh.errors import BrokerError, ErrorCode, ProtocolError, StoreError, ToolError
+from pibot_mesh.errors import BrokerError, ErrorCode, MeshError, ProtocolError, StoreError, ToolError
 from pibot_mesh.hardware.board import Board
 from pibot_mesh.hardware.changes import Change, OutputChanged
 from pibot_mesh.mqtt.client import Message
@@ -63,6 +63,7 @@ from pibot_mesh.node.reflex_runner import ReflexRunner, silences_of
 from pibot_mesh.node.reflex_store import ReflexStore
 from pibot_mesh.node.showing import Showing
 from pibot_mesh.node.skills import NodeSkills
+from pibot_mesh.node.start_reason import read_machine_boot, start_reason
 from pibot_mesh.protocol.codec import decode, encode, to_dict
 from pibot_mesh.protocol.messages import (
     Capacity,
@@ -186,7 +187,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             remembered = self._journal.read()
             self._showing.remember(self._journal.outputs())
             self._core = self._new_core(remembered)
-            self._gate = self._new_gate(self._journal.begin(self.boot))
+            self._gate = self._new_gate(self._begin())
         except BaseException:
             self._journal.close()
             self._alone.close()
@@ -206,8 +207,8 @@ class Node(AbstractAsyncContextManager["Node"]):
             if "timers" in self.settings.skills.shipped:
                 await self._timers.start()
             await self._link.start()
-        except BaseException:
-            await self._leave()
+        except BaseException as error:
+            await self._leave(error)
             raise
         self._health = asyncio.get_running_loop().create_task(self._publish_health(), name=f"health of {self.id}")
         return self
@@ -215,13 +216,21 @@ class Node(AbstractAsyncContextManager["Node"]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._leave()
+        await self._leave(error)
 
-    async def _leave(self) -> None:
+    def _begin(self) -> frozenset[str]:
+        """Find out why this process starts, and have the journal know of it. The ids of the processes before it."""
+        machine_boot = read_machine_boot()
+        self._showing.start_reason = start_reason(self._journal.last_process(), machine_boot)
+        _log.info("%s: why it starts: %s", self.id, self._showing.start_reason or "not known")
+        return self._journal.begin(self.boot, machine_boot)
+
+    async def _leave(self, why: BaseException | None) -> None:
         """Outputs safe first; then what runs is ended, and said; ``offline`` last. Each, whatever the others do."""
         async with AsyncExitStack() as stack:
             stack.callback(self._alone.close)
             stack.callback(self._journal.close)
+            stack.push(lambda _, error, __: self._end_in_journal(why or error))
             stack.push_async_callback(self._leave_broker)
             stack.push_async_callback(self._actor.stop)
             stack.push_async_callback(self._agent.stop)
@@ -234,6 +243,15 @@ class Node(AbstractAsyncContextManager["Node"]):
             self._gate.close()
             if self._health is not None:
                 self._health.cancel()
+
+    def _end_in_journal(self, why: BaseException | None) -> None:
+        """A journal that cannot be written holds nothing up: then the next start takes this end for a crash."""
+        if isinstance(why, Exception) and not isinstance(why, MeshError):
+            return  # a bug
+        try:
+            self._journal.end()
+        except StoreError as error:
+            _log.warning("%s: this end will be taken for a crash: %s", self.id, error)
 
     async def _leave_broker(self) -> None:
         if self._leaving is None:
@@ -305,6 +323,10 @@ class Node(AbstractAsyncContextManager["Node"]):
     def _receive(self, address: Address, message: Message) -> None:
         if address.kind is Kind.LLM_CHUNK:
             self._agent.received(address.id, decode(LLMChunk, message.payload))
+            self._link.ack(message)
+            return
+        if address.kind in (Kind.NODE_CARD, Kind.NODE_STATUS) and not message.payload:
+            self._gate.forgotten()
             self._link.ack(message)
             return
         if address.kind is Kind.NODE_CARD:

@@ -17,6 +17,7 @@ from pibot_mesh.hardware.changes import Change, InputChanged, InputEvent, Output
 from pibot_mesh.hardware.outputs import value_words
 from pibot_mesh.mqtt.link import Link
 from pibot_mesh.node.reflex_runner import ReflexRunner
+from pibot_mesh.node.start_reason import StartReason
 from pibot_mesh.protocol.codec import JSON, encode
 from pibot_mesh.protocol.messages import (
     MAX_WORDS,
@@ -35,6 +36,7 @@ from pibot_mesh.protocol.topics import Kind
 
 _LATEST_SEQ: Final = 2**53
 """The longest that a number in a card can be."""
+_LONGEST_REASON: Final[StartReason] = "power_loss"
 _log = logging.getLogger(__name__)
 _ORDERED: Final = ("task", "request", "person", "rule")
 
@@ -63,6 +65,8 @@ class Showing:
         self._shown = shown
         self._reflexes = reflexes
         self._link = link
+        self.start_reason: StartReason | None = None
+        """Why this process started. Set before the first card is sent."""
         self._seq = 0
         self._past: Mapping[str, tuple[OutputValue, Cause]] = {}
         self._causes: dict[str, Cause] = {}
@@ -83,7 +87,7 @@ class Showing:
 
     def too_much(self, tools: Sequence[ToolSpec], *added: ReflexSpec) -> str:
         """Why a card with these tools, and with the reflexes *added*, cannot be sent, or nothing."""
-        card = self._card(tools, _LATEST_SEQ)
+        card = replace(self._card(tools, _LATEST_SEQ), start_reason=_LONGEST_REASON)
         try:
             encode(replace(card, reflexes=(*card.reflexes, *added)))
         except ProtocolError as error:
@@ -166,6 +170,7 @@ class Showing:
             agent=True,
             seq=seq,
             reflexes=self._reflexes.specs(),
+            start_reason=self.start_reason,
         )
 
     def _send_output(self, device: str, value: OutputValue, cause: Cause) -> None:

@@ -49,8 +49,8 @@ MAX_WORDS: Final = 500
 """Characters of what is said in words: a cause's reason, a reflex, a routine."""
 MAX_SHOWN: Final = 255
 """Characters of a text in `MasterState`: as many as Home Assistant takes for a state."""
-MAX_TOLD: Final = 8000
-"""Characters of a text in `MasterEvent`: with all else below the 16 KiB that Home Assistant keeps of attributes."""
+MAX_TOLD: Final = 12_000
+"""Bytes of the text in `MasterEvent`: with all else below the 16 KiB that Home Assistant keeps of attributes."""
 
 
 class State(StrEnum):
@@ -489,7 +489,7 @@ class MasterEvent:
     """A request got its reply, or waits for a person's word: for automations, which see neither topic nor plan.
 
     ``answered`` is a request that was completed, ``failed`` one that was not; ``text`` is the reply's, or what the call
-    in ``pending`` is about. Texts are cut to `MAX_TOLD` characters.
+    in ``pending`` is about, cut to `MAX_TOLD` bytes; ``asked`` is cut to `MAX_SHOWN` characters.
     """
 
     event_type: Literal["answered", "failed", "needs_approval"]

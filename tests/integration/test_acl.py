@@ -19,7 +19,8 @@ from tests.brokers import HOST, Mosquitto, free_port, needs_mosquitto_passwd, un
 pytestmark = needs_mosquitto_passwd
 
 FOLDER = Path(__file__).parents[2] / "mosquitto"
-USERS = ("master", "master-2", "worker-1", "worker-2", "worker-3", "homeassistant", "person", "monitor")
+USERS = ("master", "master-2", "worker-1", "worker-2", "worker-3", "homeassistant", "person", "monitor", "caretaker")
+CONFIG = "homeassistant/device/pibot/worker-1/config"
 MASTER_WRITES = (
     "pibot/master/status",
     "pibot/master/info",
@@ -37,7 +38,7 @@ MASTER_WRITES = (
     "pibot/node/worker-1/control",
     "pibot/node/worker-1/llm/c1/chunk",
     "pibot/stop",
-    "homeassistant/device/pibot/worker-1/config",
+    CONFIG,
 )
 NODE_WRITES = (
     "pibot/node/{}/status",
@@ -77,6 +78,7 @@ NODE_READS = (
 )
 OTHERS = ("homeassistant/status", "pibot/other")
 SETS = ("out/fan/set", "reflex/cool/set")
+LEFT_BEHIND = ("status", "health", "card", "in/button", "out/fan", "out/fan/cause", "sensor/climate", "reflex/cool")
 
 
 def of(node: str, templates: tuple[str, ...]) -> tuple[str, ...]:
@@ -104,6 +106,7 @@ MAY_WRITE = {
     "monitor": set(),
 }
 MAY_WRITE["master-2"] = MAY_WRITE["master"]
+MAY_WRITE["caretaker"] = {f"pibot/node/{node}/{what}" for node in USERS if node != "caretaker" for what in LEFT_BEHIND}
 MASTER_READS = (
     "pibot/request",
     "pibot/request/r1/control",
@@ -112,7 +115,7 @@ MASTER_READS = (
     "pibot/stop",
     "pibot/master/status",
     "homeassistant/status",
-    "homeassistant/device/pibot/worker-1/config",
+    CONFIG,
     *of("worker-1", NODE_WRITES),
 )
 
@@ -267,14 +270,17 @@ async def test_a_master_reads_requests_and_what_nodes_say(broker: Mosquitto, mas
     }
 
 
-@pytest.mark.parametrize("user", ["person", "monitor"])
-async def test_people_and_monitors_read_everything_below_the_root(broker: Mosquitto, user: str) -> None:
-    """One subscription shows the whole mesh. The node of their own name, which cannot be, is the exception."""
+@pytest.mark.parametrize(("user", "more"), [("person", {CONFIG}), ("monitor", {CONFIG}), ("caretaker", set[str]())])
+async def test_people_and_monitors_read_everything_below_the_root(broker: Mosquitto, user: str, more: set[str]) -> None:
+    """One subscription shows the whole mesh. The node of their own name, which cannot be, is the exception.
+
+    And for `pibot ha check`, what Home Assistant is told.
+    """
     everything = {topic for topic in EVERY_TOPIC if topic.startswith("pibot/")}
 
     received = await reads(broker, user, "pibot/#", "homeassistant/#")
 
-    assert received == {topic for topic in everything if not topic.startswith(f"pibot/node/{user}/")}
+    assert received == {topic for topic in everything if not topic.startswith(f"pibot/node/{user}/")} | more
 
 
 async def test_home_assistant_reads_the_mesh_and_its_own_topics(broker: Mosquitto) -> None:

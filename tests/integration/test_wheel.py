@@ -50,6 +50,8 @@ def test_a_wheel_carries_sentences_schemas_soul_and_examples(wheel: Path) -> Non
         "shipped/soul.md",
         "shipped/config/master.yaml",
         "shipped/config/node.yaml",
+        "shipped/config/home-assistant/dashboard.yaml",
+        "shipped/config/home-assistant/blueprints/automation/pibot_assist.yaml",
         "shipped/config/sentences/en.yaml",
         "shipped/config/sentences/zh-cn.yaml",
         "shipped/config/systemd/pibot-node.service",

@@ -42,6 +42,12 @@ PURE_HARDWARE = (
 )
 
 
+PURE_HOME_ASSISTANT = (
+    *("naming", "node_device", "master_device", "parts", "outputs", "inputs", "health", "device_classes", "templates"),
+    *("rules", "component_rules", "class_rules", "values", "classes", "keys", "model", "delivery", "discovery"),
+)
+
+
 @dataclass(frozen=True)
 class Import:
     """One import of one module: by whom, of what, and whether it is made as soon as the module is loaded."""
@@ -203,6 +209,7 @@ def test_each_library_has_one_home(heavy: str, homes: set[str]) -> None:
         "pibot_mesh.master.planning.plan_tool",
         "pibot_mesh.master.planning.prompts",
         "pibot_mesh.master.pool",
+        "pibot_mesh.master.own_state",
         "pibot_mesh.master.history",
         "pibot_mesh.master.postgres_schema",
         "pibot_mesh.master.storable",
@@ -219,9 +226,10 @@ def test_each_library_has_one_home(heavy: str, homes: set[str]) -> None:
         "pibot_mesh.agent.prompts",
         "pibot_mesh.node.runs",
         *(f"pibot_mesh.hardware.{name}" for name in PURE_HARDWARE),
+        *(f"pibot_mesh.master.home_assistant.{name}" for name in PURE_HOME_ASSISTANT),
         *(
             f"pibot_mesh.cli.{name}"
-            for name in ("causes", "obedience", "reflex_list", "values", "gpio_view", "mesh_view")
+            for name in ("causes", "obedience", "reflex_list", "values", "gpio_view", "mesh_view", "ha_view")
         ),
         *(f"pibot_mesh.node.{name}" for name in ("check", "reflex_check", "reflex_rule", "reflex_words", "reflexes")),
         "pibot_mesh.agent.arguments",

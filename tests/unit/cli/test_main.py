@@ -40,7 +40,7 @@ def test_every_command_has_help_of_its_own(name: str) -> None:
 
     assert result.exit_code == 0
     assert ("--broker HOST:PORT" in result.output) == (
-        name not in ("broker", "chat", "check-config", "gpio", "history", "model", "skills", "usage", "version")
+        name not in ("broker", "chat", "check-config", "gpio", "ha", "history", "model", "skills", "usage", "version")
     )
 
 

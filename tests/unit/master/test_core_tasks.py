@@ -759,13 +759,29 @@ def test_a_node_that_restarted_unseen_is_sent_its_tasks_again() -> None:
 
 
 def test_a_node_whose_card_was_taken_away_is_forgotten() -> None:
-    """For good, unless it has tasks."""
+    """For good; one that has tasks, when the last of them has ended."""
     play = started()
     play.hear(CardSeen("n1", None))
     play.hear(CardSeen("n2", None))
+    waiting = list(play.core.pool.members)
+
+    play.control("cancel")
     play.wait(100)
 
-    assert list(play.core.pool.members) == ["n1"]
+    assert waiting == ["n1"]
+    assert list(play.core.pool.members) == []
+
+
+def test_a_node_that_was_forgotten_and_shows_itself_again_is_one_again() -> None:
+    """Somebody forgot one that was alive, in the middle of its task."""
+    play = started()
+    play.hear(CardSeen("n1", None))
+    play.hear(CardSeen("n1", card("n1", "b1")))
+
+    play.control("cancel")
+    play.wait(100)
+
+    assert "n1" in play.core.pool.members
 
 
 def test_a_refusal_says_nothing_of_steps() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from pibot_mesh.master.events import Origin, Record
-from pibot_mesh.master.own_state import OwnState, cut
+from pibot_mesh.master.own_state import MAX_ARGS, OwnState, cut, cut_bytes
 from pibot_mesh.protocol.codec import JSON
 from pibot_mesh.protocol.messages import MAX_SHOWN, MAX_TOLD, MAX_WORDS, Event, MasterState, Reply, Request, State
 
@@ -70,6 +70,20 @@ def test_a_master_that_has_just_started_is_idle(own: OwnState) -> None:
     """And says so once."""
     assert said(own) == MasterState("idle", boot="b1", seq=1)
     assert own.news() is None
+
+
+def test_the_last_answer_is_known_after_a_restart(own: OwnState) -> None:
+    """Of the last request that has one; the text is that of the last request, which may still be open."""
+    earlier = [
+        Record(Request("r3", "turn off the fan"), Origin(), State.WORKING),
+        Record(Request("r2", "open the door"), Origin(), State.REJECTED, reply=Reply("r2", State.REJECTED, "no")),
+        Record(Request("r1", "status"), Origin(), State.COMPLETED, reply=Reply("r1", State.COMPLETED, "all is well")),
+    ]
+
+    own.recall(earlier)
+
+    state = said(own)
+    assert (state.asked, state.answer, state.outcome) == ("turn off the fan", "no", State.REJECTED)
 
 
 def test_what_nobody_may_know_is_said_again(own: OwnState) -> None:
@@ -201,7 +215,7 @@ def test_a_call_without_a_node_or_arguments_is_said_in_few_words(own: OwnState, 
 
 def test_very_long_arguments_are_left_to_the_words(own: OwnState, requests: Requests) -> None:
     """Attributes have to stay small."""
-    own.hear(requests.wait("r1", "c1", args={"text": "x" * MAX_TOLD}), 1.0)
+    own.hear(requests.wait("r1", "c1", args={"text": "x" * MAX_ARGS}), 1.0)
 
     pending = said(own).pending
 
@@ -227,11 +241,14 @@ def said_nothing(own: OwnState) -> bool:
 def test_long_texts_are_cut(own: OwnState, requests: Requests) -> None:
     """To what Home Assistant takes for a state, and for attributes."""
     own.hear(requests.ask("r1", "a" * 9000), 1.0)
-    event = own.replied(Reply("r1", State.COMPLETED, "b" * 9000), 2.0)
+    event = own.replied(Reply("r1", State.COMPLETED, "b" * 13_000), 2.0)
 
     state = said(own)
 
     assert event is not None
-    assert [len(state.asked), len(state.answer), len(event.text)] == [MAX_SHOWN, MAX_SHOWN, MAX_TOLD]
+    assert [len(state.asked), len(state.answer), len(event.asked)] == [MAX_SHOWN] * 3
+    assert len(event.text.encode()) == MAX_TOLD
+    assert cut_bytes("日本語", 9) == "日本語"
+    assert cut_bytes("日本語", 8) == "日…"
     assert cut("abcd", 4) == "abcd"
     assert cut("abcde", 4) == "abc…"

@@ -147,3 +147,18 @@ async def test_what_was_held_is_forgotten_with_the_connection(lose: Callable[[Ga
 
     assert (watched.let_in, watched.left) == ([], [])
     watched.gate.close()
+
+
+async def test_a_node_that_was_forgotten_shows_itself_again() -> None:
+    """Each time; not while the id may be another's."""
+    watched = Watched()
+    watched.gate.connected()
+    watched.gate.forgotten()
+    assert watched.shown == 0, "its card has not come back yet"
+
+    watched.card("b2")
+    watched.gate.forgotten()
+    watched.gate.forgotten()
+    assert watched.shown == 2
+
+    watched.gate.close()

@@ -13,6 +13,7 @@ from pibot_mesh.node.core import MAX_FORGOTTEN
 from pibot_mesh.node.epochs import MAX_EPOCHS
 from pibot_mesh.node.events import Entry, Forgotten, Note, Remembered, Save, SaveOutput, SaveStop, SendResult
 from pibot_mesh.node.journal import MAX_BOOTS, Journal, needs_sync
+from pibot_mesh.node.start_reason import LastProcess
 from pibot_mesh.protocol.messages import (
     Cause,
     Limits,
@@ -181,6 +182,45 @@ def test_it_knows_the_processes_that_had_it_before(tmp_path: Path) -> None:
 
     earlier = Journal(path).begin("last")
     assert (len(earlier), "b1" in earlier) == (MAX_BOOTS, False)
+
+
+def test_it_knows_how_the_process_before_ended(tmp_path: Path) -> None:
+    """In good order only where that was written; each beginning is one without an end again."""
+    path = tmp_path / "node.sqlite"
+
+    def next_process() -> tuple[Journal, LastProcess | None]:
+        journal = Journal(path)
+        return journal, journal.last_process()
+
+    journal, last = next_process()
+    assert last is None
+    journal.begin("b1", "m1")
+    journal.close()
+
+    journal, last = next_process()
+    assert last == LastProcess("m1", is_ended=False)
+    journal.begin("b2", "m2")
+    journal.end()
+    journal.close()
+
+    journal, last = next_process()
+    assert last == LastProcess("m2", is_ended=True)
+    journal.begin("b3", "m2")
+    journal.close()
+
+    journal, last = next_process()
+    assert last == LastProcess("m2", is_ended=False)
+    assert journal.read() == Remembered(), "the stop stands in the same table, and is another's"
+    journal.close()
+
+
+def test_a_journal_of_an_old_version_does_not_know_how_its_last_process_ended(tmp_path: Path) -> None:
+    """It knows that there was one."""
+    journal = Journal(tmp_path / "node.sqlite")
+    with journal._database.transaction(durable=False) as connection:
+        connection.execute("INSERT INTO boot (id) VALUES ('b1')")
+
+    assert journal.last_process() == LastProcess()
 
 
 WRITER = """

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -463,3 +464,49 @@ async def test_a_task_that_was_cut_off_is_told_with_the_effect_of_its_skill(tmp_
     journal.close()
     assert entry.result is not None
     assert entry.result.tool_calls[0].effect == "read"
+
+
+async def reasons_of(state_dir: Path, monkeypatch: pytest.MonkeyPatch, *boots: str) -> list[str | None]:
+    """Why a node started that was started and ended in good order in each of these starts of its machine."""
+    reasons = []
+    for boot in boots:
+        monkeypatch.setattr(service, "read_machine_boot", partial(str, boot))
+        async with Node(settings(state_dir)) as node:
+            reasons.append(node.card().start_reason)
+    return reasons
+
+
+async def test_a_nodes_card_says_why_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first time, again on the same machine, and after that was started anew; nothing where that is not known."""
+    reasons = await reasons_of(tmp_path, monkeypatch, "m1", "m1", "m2", "", "m2")
+
+    assert reasons == ["first", "restart", "reboot", None, None]
+
+
+async def test_what_a_bug_ended_counts_as_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs are safe and the mesh is told, and yet nobody wanted that end; what a person can cause is none."""
+    reasons = []
+    for error in (KeyError("a bug"), StoreError("disk full"), asyncio.CancelledError(), None):
+        monkeypatch.setattr(service, "read_machine_boot", lambda: "m1")
+        node = Node(settings(tmp_path))
+        await node.__aenter__()
+        reasons.append(node.card().start_reason)
+        await node.__aexit__(type(error) if error else None, error, None)
+
+    assert reasons == ["first", "crash", "restart", "restart"]
+
+
+async def test_a_journal_that_cannot_be_written_at_the_end_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next start counts as one after a crash."""
+
+    def fail(_: Journal) -> None:
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as full:
+        full.setattr(Journal, "end", fail)
+        assert await reasons_of(tmp_path, full, "m1") == ["first"]
+
+    assert "n1: this end will be taken for a crash: disk full" in caplog.text
+    assert await reasons_of(tmp_path, monkeypatch, "m1") == ["crash"]
