@@ -33,6 +33,7 @@ _WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null"), None),
 }
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_HEXADECIMAL = re.compile(r"0x[0-9A-Fa-f]{1,15}")
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
 _HINTS: Final = {
     "mapping values are not allowed here": "a ':' stands where none can be: check the indentation, or quote the text",
@@ -242,6 +243,8 @@ def _scalar(text: str) -> Value:
         return _WORDS[text.lower()]
     if _INTEGER.fullmatch(text):
         return int(text)
+    if _HEXADECIMAL.fullmatch(text):
+        return int(text, 16)
     if _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
         return number
     return text
