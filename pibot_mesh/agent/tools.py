@@ -22,7 +22,7 @@ from pibot_mesh.agent.signature import as_output, place, read_signature
 from pibot_mesh.agent.threads import in_thread
 from pibot_mesh.errors import ErrorCode, ToolDefinitionError, ToolError
 from pibot_mesh.protocol.codec import JSON
-from pibot_mesh.protocol.messages import Effect, Output, State, ToolSpec, WireError
+from pibot_mesh.protocol.messages import TOOL_PATTERN, Effect, Output, State, ToolSpec, WireError
 from pibot_mesh.schemas import certainly_fits
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ _log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _MAX_TIMEOUT_S: Final = 7 * 24 * 3600
 
 
@@ -386,7 +385,7 @@ def make_tool(
     signature = read_signature(function, context=ToolContext, description=description, parameters=parameters)
     name = name or function.__name__
     problems = []
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(TOOL_PATTERN, name):
         problems.append(f"{name!r} is no name of a tool: 1 to 64 letters, digits, '_' or '-' are")
     if effect not in get_args(Effect):
         problems.append(f"effect: one of {', '.join(get_args(Effect))} is expected, not {effect!r}")

@@ -74,6 +74,8 @@ def why_left(node: str, before: Mapping[str, bytes], after: Mapping[str, bytes])
     more = f" and {len(topics) - _NAMED} more" if len(topics) > _NAMED else ""
     cleared = len(before.keys() - after.keys())
     what = f"{node}: {cleared} of {len(before)} retained messages cleared; kept: {', '.join(topics[:_NAMED])}{more}."
+    if after.get("status") == b"offline" and before.get("status") != b"offline":
+        return f"{what} The broker has noticed just now that the node is gone: try again"
     if any(before.get(topic) != payload for topic, payload in after.items()):
         return f"{what} Something of it is new: the node is alive; end it first"
     return f"{what} This user may not write there: be one who may, by PIBOT_USERNAME and PIBOT_PASSWORD"
@@ -91,6 +93,8 @@ async def _forget(mesh: Connection, node: str, is_forced: bool) -> int:
         say(f"pibot: {problem}", err=True)
         return FAILED
     say(f"{node}: {len(kept)} retained message{'s' if len(kept) > 1 else ''} cleared", tone="good")
+    if kept.get("status") == b"online":
+        say("Where the broker has yet to notice that it is gone, it comes back as offline: forget it again then.")
     return 0
 
 

@@ -90,8 +90,8 @@ def show(*, node: str, prefix: str, broker: str | None, root: str | None) -> Non
     made = built(asyncio.run(_from_broker(mesh, naming)), Topics(mesh.root), naming)
     nodes = {naming.node_of(topic) or topic: each for topic, each in made.items()}
     if node not in nodes:
-        known = ", ".join(nodes) or "none"
-        say(f"pibot: there is no node {node!r} at {mesh.broker}: there are: {known}", err=True)
+        there = f"there are: {', '.join(nodes)}" if nodes else "no node has ever been seen here"
+        say(f"pibot: there is no node {node!r} at {mesh.broker}: {there}", err=True)
         click.get_current_context().exit(FAILED)
     click.echo(_indented(nodes[node].payload))
 

@@ -9,11 +9,12 @@ from typing import Final, TypeVar
 
 from pibot_mesh import __version__
 from pibot_mesh.errors import ProtocolError
+from pibot_mesh.master.home_assistant.delivery import sendable
 from pibot_mesh.master.home_assistant.master_device import master_payload
 from pibot_mesh.master.home_assistant.model import Built, Flaw, Payload
 from pibot_mesh.master.home_assistant.naming import MASTER, Naming
 from pibot_mesh.master.home_assistant.node_device import node_payload
-from pibot_mesh.master.home_assistant.rules import check_all
+from pibot_mesh.master.home_assistant.rules import check, check_all
 from pibot_mesh.mqtt.client import Message
 from pibot_mesh.protocol.codec import JSON, decode, loads
 from pibot_mesh.protocol.messages import MasterInfo, NodeCard, RoutineState
@@ -76,7 +77,10 @@ class Device:
 
 
 def built(heard: Heard, topics: Topics, naming: Naming) -> dict[str, Built]:
-    """What the mesh publishes for Home Assistant, by topic: a payload for each node, and one for a master."""
+    """What the mesh publishes for Home Assistant, by topic: a payload for each node, and one for a master.
+
+    Where one cannot be sent, it is as it would be.
+    """
     version = heard.master.version if heard.master is not None else __version__
     result = {
         naming.config_topic(node): node_payload(card, topics, naming, version=version)
@@ -85,7 +89,7 @@ def built(heard: Heard, topics: Topics, naming: Naming) -> dict[str, Built]:
     if heard.master is not None:
         routines = [state for _, state in sorted(heard.routines.items())]
         result[naming.config_topic(MASTER)] = master_payload(version, routines, topics, naming)
-    return result
+    return {topic: _as_sent(topic, each) for topic, each in result.items()}
 
 
 def devices_of(heard: Heard, topics: Topics, naming: Naming, *, is_live: bool = True) -> list[Device]:
@@ -99,7 +103,7 @@ def devices_of(heard: Heard, topics: Topics, naming: Naming, *, is_live: bool = 
     flaws, old_flaws = check_all(fresh), check_all(kept)
     result = []
     for topic in [*made, *(topic for topic in kept if topic not in made)]:
-        own = [*made[topic].flaws, *flaws[topic]] if topic in made else flaws[topic]
+        own = list(dict.fromkeys([*made[topic].flaws, *flaws[topic]])) if topic in made else flaws[topic]
         old = [
             Flaw(each.where, f"as the broker keeps it: {each.text}")
             for each in old_flaws.get(topic, ())
@@ -126,6 +130,12 @@ def as_json(devices: Sequence[Device]) -> JSON:
             for device in devices
         ]
     }
+
+
+def _as_sent(topic: str, made: Built) -> Built:
+    """*made* as a master sends it: without what does not fit into a message."""
+    found = sendable(topic, made, check)
+    return Built(made.payload if found.payload is None else json.loads(found.payload), found.flaws)
 
 
 def _keep(store: dict[str, T], key: str, value: T | None) -> None:

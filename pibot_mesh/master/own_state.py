@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pibot_mesh.protocol.messages import (
     MAX_SHOWN,
     MAX_TOLD,
     MAX_WORDS,
+    TOOL_PATTERN,
     Event,
     MasterEvent,
     MasterState,
@@ -22,11 +24,10 @@ from pibot_mesh.protocol.messages import (
     Reply,
     State,
 )
+from pibot_mesh.protocol.topics import NODE_PATTERN
 
 _REMEMBERED: Final = 1000
 """Requests whose reply was told: one that is published again is no news."""
-_TOOL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_NODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _CUT: Final = "…"
 MAX_ARGS: Final = 4000
 """Bytes of arguments that are shown as they are; of longer ones the words tell as much as they hold."""
@@ -56,7 +57,8 @@ class OwnState:
         self._asked = self._answer = ""
         self._outcome: State | None = None
         self._is_stopped = False
-        self._waiting: dict[str, PendingCall] = {}
+        self._waiting: dict[tuple[str, str], PendingCall] = {}
+        """By request and call: a node names its calls as it likes, so two requests may have calls of one name."""
         self._told: OrderedDict[str, None] = OrderedDict()
         self._said: MasterState | None = None
 
@@ -72,9 +74,10 @@ class OwnState:
         if event.type == "request_accepted":
             self._asked = cut(str(event.data.get("text", "")), MAX_SHOWN)
         pending = _pending(event) if event.type == "approval_required" else None
-        if pending is None or not self._is_waiting(pending) or pending.call in self._waiting:
+        if pending is None or not self._is_waiting(pending) or (pending.request, pending.call) in self._waiting:
             return None
-        self._waiting[pending.call] = pending
+        self._forget_answered()
+        self._waiting[pending.request, pending.call] = pending
         told = MasterEvent("needs_approval", event.run, pending.says, state=State.INPUT_REQUIRED, pending=pending)
         return self._event(told, ts)
 
@@ -107,7 +110,7 @@ class OwnState:
         self._said = None
 
     def _state(self) -> MasterState:
-        self._waiting = {call: pending for call, pending in self._waiting.items() if self._is_waiting(pending)}
+        self._forget_answered()
         pending = next(iter(self._waiting.values()), None)
         count = self._requests.open_requests
         return MasterState(
@@ -120,6 +123,9 @@ class OwnState:
             self._outcome,
             pending,
         )
+
+    def _forget_answered(self) -> None:
+        self._waiting = {key: pending for key, pending in self._waiting.items() if self._is_waiting(pending)}
 
     def _is_waiting(self, pending: PendingCall) -> bool:
         return self._requests.is_asking(pending.request, pending.call)
@@ -137,9 +143,9 @@ def _pending(event: Event) -> PendingCall | None:
     """The call that *event* says waits. An agent on a node may say what it likes; what is no call is none."""
     call, tool, node = (str(event.data.get(key) or "") for key in ("call", "tool", "node"))
     args = event.data.get("args")
-    if not re.fullmatch(ID_PATTERN, call) or not _TOOL.fullmatch(tool) or not isinstance(args, Mapping):
+    if not re.fullmatch(ID_PATTERN, call) or not re.fullmatch(TOOL_PATTERN, tool) or not isinstance(args, Mapping):
         return None
-    where = node if _NODE.fullmatch(node) else None
+    where = node if re.fullmatch(NODE_PATTERN, node) else None
     return PendingCall(event.run, call, tool, _says(tool, where, args), args if _is_short(args) else {}, where)
 
 
@@ -153,9 +159,16 @@ def _is_short(args: Mapping[str, JSON]) -> bool:
 
 
 def cut_bytes(text: str, size: int) -> str:
-    """*text*, or as much of it as *size* bytes of UTF-8 hold."""
-    whole = text.encode()
-    return text if len(whole) <= size else whole[: size - len(_CUT.encode())].decode(errors="ignore") + _CUT
+    """*text*, or as much of it as *size* bytes of JSON hold: an attribute is stored so, with all that is escaped."""
+    if _json_bytes(text) <= size:
+        return text
+    room = size - len(_CUT.encode())
+    return text[: bisect_right(range(len(text)), room, key=lambda length: _json_bytes(text[:length])) - 1] + _CUT
+
+
+def _json_bytes(text: str) -> int:
+    """Bytes of *text* in JSON, without its quotes."""
+    return len(json.dumps(text, ensure_ascii=False).encode()) - 2
 
 
 def cut(text: str, length: int) -> str:

@@ -181,8 +181,10 @@ class Link:
                 self._hear(address, message)
             elif self._receive_other is not None and self._is_another(message.topic):
                 self._receive_other(message)
-            else:
+            elif message.topic.startswith(f"{self.topics.root}/"):
                 raise ProtocolError("topic", ["it is none of the mesh's"])
+            else:
+                self.ack(message)  # amqtt again: what it keeps for others' subscriptions is nobody's fault
         except ProtocolError as error:
             self.rejections.add(message.topic, error)
             self.ack(message)

@@ -35,9 +35,8 @@ NodeId: TypeAlias = Annotated[
 DeviceId: TypeAlias = Annotated[
     str, Pattern(DEVICE_PATTERN, "a device id of 1 to 32 small letters, digits, '_' or '-'")
 ]
-ToolName: TypeAlias = Annotated[
-    str, Pattern(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", "a tool name of 1 to 64 letters, digits, '_' or '-'")
-]
+TOOL_PATTERN: Final = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
+ToolName: TypeAlias = Annotated[str, Pattern(TOOL_PATTERN, "a tool name of 1 to 64 letters, digits, '_' or '-'")]
 Seconds: TypeAlias = Annotated[float, Range(0.001, 7 * 24 * 3600)]
 Count: TypeAlias = Annotated[int, Range(0, 2**53)]
 Attempt: TypeAlias = Annotated[int, Range(1, 1000)]
@@ -50,7 +49,7 @@ MAX_WORDS: Final = 500
 MAX_SHOWN: Final = 255
 """Characters of a text in `MasterState`: as many as Home Assistant takes for a state."""
 MAX_TOLD: Final = 12_000
-"""Bytes of the text in `MasterEvent`: with all else below the 16 KiB that Home Assistant keeps of attributes."""
+"""Bytes of JSON of the text in `MasterEvent`: Home Assistant keeps 16 KiB of attributes, all in all."""
 
 
 class State(StrEnum):
@@ -489,7 +488,7 @@ class MasterEvent:
     """A request got its reply, or waits for a person's word: for automations, which see neither topic nor plan.
 
     ``answered`` is a request that was completed, ``failed`` one that was not; ``text`` is the reply's, or what the call
-    in ``pending`` is about, cut to `MAX_TOLD` bytes; ``asked`` is cut to `MAX_SHOWN` characters.
+    in ``pending`` is about, cut to `MAX_TOLD` bytes of JSON; ``asked`` is cut to `MAX_SHOWN` characters.
     """
 
     event_type: Literal["answered", "failed", "needs_approval"]

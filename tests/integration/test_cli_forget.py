@@ -130,6 +130,7 @@ async def test_a_person_may_insist(broker: Mosquitto) -> None:
     done = await pibot_says(broker.settings, "forget", "attic", "--force")
 
     assert done.exit_code == 0, done.output
+    assert "it comes back as offline: forget it again then" in done.stdout
     assert await kept(broker.settings) == {}
 
 

@@ -99,9 +99,13 @@ async def test_an_empty_broker_is_said_to_be_one(tmp_path: Path) -> None:
     """Nothing is wrong there."""
     with Mosquitto() as broker:
         done = await pibot(tmp_path, broker.settings, "check")
+        shown = await pibot(tmp_path, broker.settings, "show", "attic")
 
     assert done.returncode == 0
     assert "no node has ever been seen" in done.stdout
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "no node 'attic'" in shown.stderr
+    assert "no node has ever been seen here" in shown.stderr
 
 
 @pytest.mark.parametrize("command", [["check"], ["show", "attic"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -28,8 +29,8 @@ class Sendable:
 def sendable(topic: str, built: Built, check: Check) -> Sendable:
     """*built* without the components that *check* finds fault with, in canonical form.
 
-    Where it is too large for a message, its diagnostics stay behind. Nothing is sendable where that does not help, or
-    where the fault is none of a component's.
+    Where it is too large for a message, its diagnostics stay behind, and then its last components. Nothing is sendable
+    where that does not help, or where the fault is none of a component's.
     """
     payload, too_large = _fitting(built.payload)
     if payload is None:
@@ -86,18 +87,21 @@ def _fitting(payload: Payload) -> tuple[Payload | None, list[Flaw]]:
         return payload, []
     flaws = [Flaw("payload", f"{size} bytes, at most {MAX_PAYLOAD} fit: no diagnostics are shown")]
     payload = _without(payload, {key for key, each in payload["cmps"].items() if each.get("ent_cat") == "diagnostic"})
-    size = len(canonical(payload))
+    size, keys = len(canonical(payload)), list(payload["cmps"])
     if size <= MAX_PAYLOAD:
         return payload, flaws
-    too_much = f"still {size} bytes, it cannot be shown: use fewer devices and reflexes, or a second node"
-    return None, [*flaws, Flaw("payload", too_much)]
+    count = bisect_right(
+        range(1, len(keys) + 1), MAX_PAYLOAD, key=lambda n: len(canonical(_without(payload, keys[n:])))
+    )
+    too_much = f"still {size} bytes: the last {len(keys) - count} of {len(keys)} are not shown, from {keys[count]} on"
+    return _without(payload, keys[count:]) if count else None, [*flaws, Flaw("payload", too_much)]
 
 
 def _components(payload: bytes) -> dict[str, dict[str, JSON]]:
-    """Those of a payload that anybody may have written."""
+    """Those of a payload that anybody may have written: what could not be written again has none."""
     try:
-        components = json.loads(payload)["cmps"].items()
-    except (ValueError, LookupError, TypeError, AttributeError):
+        components = loads(payload)["cmps"].items()
+    except (ProtocolError, LookupError, TypeError, AttributeError):
         return {}
     return {key: value for key, value in components if isinstance(value, dict) and isinstance(value.get("p"), str)}
 

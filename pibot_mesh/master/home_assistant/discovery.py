@@ -68,6 +68,8 @@ class _Device:
     published_at: float = _LONG_AGO
     is_seen: bool = False
     """Whether its card, or that it has none, was told on this connection."""
+    is_unreadable: bool = False
+    """Whether its card is there, but cannot be read."""
     is_found: bool = False
     """Whether the broker kept something of it already when this connection was made."""
     is_asked: bool = False
@@ -84,7 +86,7 @@ class _Device:
 
     def forget_broker(self) -> None:
         self.kept, self.sent = b"", None
-        self.is_seen = self.is_found = self.is_asked = False
+        self.is_seen = self.is_unreadable = self.is_found = self.is_asked = False
 
 
 class Discovery:
@@ -94,7 +96,8 @@ class Discovery:
     between it remembers. With *is_on* False, all that this mesh has left there is taken away. Times are of a monotonic
     clock, in seconds.
 
-    A builder that raises is a bug: `tick` raises, what stands of its device is left alone, and the next `tick` goes on.
+    A builder that raises is a bug: `tick` raises, what stands of its device is left alone, and the next `tick` goes on
+    with the others.
     """
 
     def __init__(
@@ -169,13 +172,14 @@ class Discovery:
         device = self._device(node)
         if card is None or card != device.card:
             device.change(now)
-        device.card, device.is_seen = card, True
+        device.card, device.is_seen, device.is_unreadable = card, True, False
         self._look_at([node], now)
 
     def unreadable_card(self, node: str) -> None:
         """*node* shows a card that cannot be read: what stands of it stays."""
         if self._is_on:
-            self._device(node).is_seen = True
+            device = self._device(node)
+            device.is_seen = device.is_unreadable = True
 
     def routines(self, routines: Iterable[RoutineState], now: float) -> None:
         """The master's routines, of which only names and words count. Before, nothing is told of the master."""
@@ -200,6 +204,7 @@ class Discovery:
         for node in self._by_turns(now):
             if now < self._free_at:
                 break
+            self._due[node] = now + REST_S  # also where looking at it raises: the others have their turn
             effects += self._look(self._devices[node], self._connected_at, now)
         return effects
 
@@ -255,7 +260,7 @@ class Discovery:
         payload = None if device.wanted is None else step(device.stands, device.wanted)
         if payload is None or (payload == device.stands and not (device.is_asked and payload)):
             device.is_asked = False
-            self._leave(device, None if device.is_seen or now >= stale_at else stale_at)
+            self._leave(device, stale_at, now)
         elif now < device.published_at + REST_S:
             self._due[device.node] = device.published_at + REST_S
         else:
@@ -267,11 +272,18 @@ class Discovery:
         if device.node != MASTER and (device.is_found or device.card is None):
             device.card, device.changed_at, device.wanted = None, None, b""
 
-    def _leave(self, device: _Device, until: float | None) -> None:
-        if until is None:
-            del self._due[device.node]
-        else:
+    def _leave(self, device: _Device, stale_at: float, now: float) -> None:
+        """All is as it is to be. A device of which nothing is left is forgotten, but not before it could come back."""
+        is_there = bool(device.card or device.stands) or device.is_unreadable or device.node == MASTER
+        until = _LONG_AGO if device.is_seen and is_there else stale_at
+        if not is_there:
+            until = max(until, device.published_at + REST_S)
+        if now < until:
             self._due[device.node] = until
+            return
+        del self._due[device.node]
+        if not is_there:
+            del self._devices[device.node]
 
     def _publish(self, device: _Device, payload: bytes, now: float) -> list[DiscoveryEffect]:
         device.sent, device.published_at, device.is_asked = payload, now, False

@@ -37,3 +37,10 @@ def test_what_is_said_anew_comes_from_a_node_that_lives() -> None:
 
     assert "the node is alive; end it first" in why_left("attic", before, {"health": b"2"})
     assert "the node is alive; end it first" in why_left("attic", before, {"card": b"{}"})
+
+
+def test_the_will_of_a_node_is_no_sign_of_life() -> None:
+    """The broker publishes it when it notices that the node is gone, and that may be after the node was forgotten."""
+    problem = why_left("attic", {"status": b"online", "card": b"{}"}, {"status": b"offline"})
+
+    assert problem.endswith("The broker has noticed just now that the node is gone: try again")

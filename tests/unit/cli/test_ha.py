@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pibot_mesh.cli.main import pibot
 from pibot_mesh.errors import ProtocolError
 from pibot_mesh.master.home_assistant.naming import MASTER, Naming
 from pibot_mesh.mqtt.client import Message
-from pibot_mesh.protocol.codec import dumps, encode
+from pibot_mesh.protocol.codec import MAX_PAYLOAD, dumps, encode
 from pibot_mesh.protocol.messages import DeviceSpec, MasterInfo, NodeCard, RoutineState
 from pibot_mesh.protocol.topics import Address, Kind, Topics
 
@@ -74,6 +75,22 @@ def test_each_node_and_the_master_is_a_device() -> None:
 def test_a_payload_that_is_too_large_has_a_size_too() -> None:
     """Else nobody could say by how much."""
     assert Device("kitchen", "t", {"name": "ü" * 70_000}).size == 140_000 + len('{"name":""}')
+
+
+def test_what_does_not_fit_into_a_message_is_named_and_the_rest_is_as_it_is_sent() -> None:
+    """A house with hundreds of routines: the master leaves out the same ones."""
+    mesh = heard(is_master=True)
+    for number in range(150):
+        mesh.see(Address(Kind.ROUTINE, id=f"r{number:03}"), message(encode(replace(BELL, id=f"r{number:03}"))))
+
+    master = devices(mesh)[MASTER]
+
+    assert [flaw.where for flaw in master.flaws] == ["payload", "payload"]
+    assert "are not shown, from routine_r" in master.flaws[-1].text
+    assert master.size <= MAX_PAYLOAD
+    assert {"ask", "stop"} <= master.payload["cmps"].keys()
+    keep(mesh, master.topic, master.payload)
+    assert devices(mesh)[MASTER].at_broker == "published"
 
 
 def test_what_is_taken_away_is_gone() -> None:

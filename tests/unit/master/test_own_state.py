@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -177,6 +178,27 @@ def test_of_several_calls_the_one_that_waits_longest_is_shown(own: OwnState, req
     assert said(own).state == "working"
 
 
+def test_calls_of_one_name_are_two_where_their_requests_are(own: OwnState, requests: Requests) -> None:
+    """A node names its calls as it likes."""
+    first, second = requests.wait("r1", "c1"), requests.wait("r2", "c1")
+
+    assert [own.hear(event, 1.0) is not None for event in (first, second)] == [True, True]
+    requests.asking.remove(("r1", "c1"))
+
+    pending = said(own).pending
+    assert pending is not None
+    assert pending.request == "r2"
+
+
+def test_calls_that_were_answered_are_forgotten_though_nothing_is_said(own: OwnState, requests: Requests) -> None:
+    """One of several masters may not speak for weeks."""
+    for number in range(100):
+        own.hear(requests.wait(f"r{number}", "c1"), 1.0)
+        requests.asking.clear()
+
+    assert len(own._waiting) == 1
+
+
 def test_a_call_is_told_once(own: OwnState, requests: Requests) -> None:
     """Though an agent says it again."""
     event = requests.wait("r1", "c1")
@@ -248,7 +270,12 @@ def test_long_texts_are_cut(own: OwnState, requests: Requests) -> None:
     assert event is not None
     assert [len(state.asked), len(state.answer), len(event.asked)] == [MAX_SHOWN] * 3
     assert len(event.text.encode()) == MAX_TOLD
+    marked = own.replied(Reply("r2", State.COMPLETED, '"' * 13_000), 2.0)
+    assert marked is not None
+    assert MAX_TOLD - 2 <= len(json.dumps(marked.text, ensure_ascii=False).encode()) - 2 <= MAX_TOLD
     assert cut_bytes("日本語", 9) == "日本語"
     assert cut_bytes("日本語", 8) == "日…"
+    assert cut_bytes('"' * 10, 20) == '"' * 10
+    assert cut_bytes('"' * 11, 20) == '"' * 8 + "…"
     assert cut("abcd", 4) == "abcd"
     assert cut("abcde", 4) == "abc…"

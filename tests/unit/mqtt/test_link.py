@@ -78,10 +78,11 @@ async def test_what_a_receiver_refuses_is_counted_and_acknowledged(caplog: pytes
     assert "refused a message on house/status: status: it is nonsense" in caplog.text
 
 
-async def test_what_nobody_asked_for_is_refused() -> None:
-    """A broker may send to a new client what others subscribed to."""
+@pytest.mark.parametrize(("topic", "refused"), [("garden/status", 0), ("pibot/garden", 1)])
+async def test_what_nobody_asked_for_goes_nowhere(topic: str, refused: int) -> None:
+    """A broker may send to a new client what others subscribed to. Only what is below our root is a mistake."""
     ear = Ear(Mosquitto(port=1), "house/status")
 
-    ear.link._on_message(Message("garden/status", b"online"))
+    ear.link._on_message(Message(topic, b"online"))
 
-    assert (ear.others, ear.link.rejections.total) == ([], 1)
+    assert (ear.ours, ear.others, ear.link.rejections.total) == ([], [], refused)

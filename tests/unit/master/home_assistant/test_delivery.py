@@ -84,12 +84,22 @@ def test_of_a_payload_that_is_too_large_the_diagnostics_stay_behind() -> None:
     assert str(flaw).endswith(f"bytes, at most {MAX_PAYLOAD} fit: no diagnostics are shown")
 
 
-def test_a_payload_that_is_still_too_large_is_not_sent() -> None:
-    """And it is told what to do."""
-    found = sendable(TOPIC, Built(payload(one=big(40_000), two=big(40_000))), no_faults)
+def test_of_a_payload_that_is_still_too_large_the_last_components_stay_behind() -> None:
+    """A master with hundreds of schedules can still be asked, and stopped."""
+    many = payload(fan=FAN, one=big(30_000), two=big(30_000), three=big(30_000), four=FAN)
+
+    found = sendable(TOPIC, Built(many), no_faults)
+
+    assert found.payload == canonical(payload(fan=FAN, one=big(30_000), two=big(30_000)))
+    assert str(found.flaws[-1]).endswith("bytes: the last 2 of 5 are not shown, from three on")
+
+
+def test_a_payload_whose_first_component_is_too_large_is_not_sent() -> None:
+    """Nothing of it could be."""
+    found = sendable(TOPIC, Built(payload(one=big(MAX_PAYLOAD), fan=FAN)), no_faults)
 
     assert found.payload is None
-    assert str(found.flaws[-1]).endswith("it cannot be shown: use fewer devices and reflexes, or a second node")
+    assert str(found.flaws[-1]).endswith("the last 2 of 2 are not shown, from one on")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +158,10 @@ def test_removals_that_do_not_fit_beside_the_rest_go_first_alone() -> None:
         b'{"cmps":[]}',
         b'{"cmps":null}',
         b'{"cmps":{"a":1,"b":{"x":1,"y":2},"c":{"p":1,"y":2}}}',
+        b'{"cmps":{"a":{"p":"\\ud800","y":2}}}',
+        b'{"cmps":{"\\ud800":{"p":"switch","y":2}}}',
+        pytest.param(b'{"cmps":' + b"[" * 50_000 + b"]" * 50_000 + b"}", id="too deep"),
+        pytest.param(b'{"cmps":{"a":{"p":"switch","y":"' + b"x" * MAX_PAYLOAD + b'"}}}', id="too large"),
     ],
 )
 def test_what_somebody_else_left_there_is_written_over(stands: bytes) -> None:

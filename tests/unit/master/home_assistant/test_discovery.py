@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from pibot_mesh.master.events import Note
-from pibot_mesh.master.home_assistant.delivery import canonical
+from pibot_mesh.master.home_assistant import discovery
+from pibot_mesh.master.home_assistant.delivery import canonical, step
 from pibot_mesh.master.home_assistant.discovery import (
     BIRTH_S,
     KEPT_WITHIN_S,
@@ -378,6 +379,21 @@ def test_a_card_that_cannot_be_read_takes_nothing_away() -> None:
     assert house.told() == []
 
 
+def test_what_a_newer_master_tells_of_a_card_that_cannot_be_read_stays() -> None:
+    """Also where this one comes to lead long after."""
+    house = House(is_leading=True)
+    house.connect()
+    house.discovery.unreadable_card("porch")
+    house.go(60)
+    house.discovery.lead(False, house.now)
+    house.discovery.hear_config(NAMING.config_topic("porch"), canonical({"cmps": FAN}), house.now, is_retained=False)
+    house.go(60)
+    house.discovery.lead(True, house.now)
+    house.go(60)
+
+    assert house.told() == []
+
+
 def test_a_broker_that_lost_all_gets_it_again() -> None:
     """Also what is of nodes that are away: their cards come when they do."""
     cards = (card("porch", fan="switch"), card("attic", lamp="light"))
@@ -596,6 +612,43 @@ def test_a_bug_with_one_node_is_not_the_others() -> None:
     house.go(60)
 
     assert house.told() == [("porch", FAN)]
+
+
+def test_a_bug_beyond_a_builder_is_met_seldom_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A master that met it without a pause would do nothing else, and fill the log."""
+    house = started(card("attic", lamp="light"), card("porch", fan="switch"))
+
+    def odd(stands: bytes, wanted: bytes) -> bytes:
+        if b"lamp" in wanted:
+            raise RuntimeError("a bug")
+        return step(stands, wanted)
+
+    monkeypatch.setattr(discovery, "step", odd)
+    for node, device in (("attic", "lamp"), ("porch", "fan")):
+        house.cards(card(node, **{device: "light"}, heater="switch"))
+    bugs = 0
+    until = house.now + 20
+    while house.now < until:
+        try:
+            house.go(until - house.now)
+        except RuntimeError:
+            bugs += 1
+
+    assert [node for node, _ in house.told()] == ["porch", "porch"]
+    assert bugs <= 20 / REST_S + 1
+
+
+def test_of_a_device_that_is_gone_nothing_is_remembered() -> None:
+    """Whoever may publish a card or a payload could have the master remember any number."""
+    house = started(card("porch", fan="switch"))
+    house.discovery.card("porch", None, house.now)
+    for number in range(20):
+        house.discovery.card(f"a{number}", None, house.now)
+        house.discovery.hear_config(NAMING.config_topic(f"c{number}"), b"", house.now, is_retained=False)
+    house.go(60)
+
+    assert house.told() == [("porch", None)]
+    assert house.discovery._devices == {}
 
 
 def test_no_tick_has_to_do_with_many() -> None:
