@@ -289,6 +289,13 @@ class KeepsCanceledTasks(MasterCore):
         return replace(super()._tell(opened, step, control), task="lost")
 
 
+class AnswersFromMemory(MasterProcess):
+    """A copy of a request gets the reply that the core holds, though another master's may stand in the ledger."""
+
+    def _held(self, request_id: str) -> m.Record | None:
+        return self.core.held(request_id)
+
+
 # Ledgers
 
 
@@ -333,6 +340,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "a master speaks before it writes": Mutation(Parts(master=SaysBeforeItWrites)),
     "a master goes on without its ledger": Mutation(Parts(master=LosesWhatItCannotWrite)),
     "a master keeps cancelled requests": Mutation(_master("Z", KeepsCanceledTasks)),
+    "a master answers from memory": Mutation(Parts(master=AnswersFromMemory), masters=2),
     "a ledger raises no epoch": Mutation(Parts(shared_ledger=RaisesNoEpoch), masters=2),
     "a ledger lets all write": Mutation(Parts(shared_ledger=LetsAllWrite), masters=2),
 }

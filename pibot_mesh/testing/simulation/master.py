@@ -152,7 +152,7 @@ class MasterProcess(Process[m.MasterInput, m.MasterEffect]):
         if is_plain and not self.ledger.is_leader(self.boot):
             then()
             return
-        known = self.core.held(request.id)
+        known = self._held(request.id)
         why = None if known is not None else self.stuck
         try:
             known = known or find(request.id)
@@ -164,6 +164,11 @@ class MasterProcess(Process[m.MasterInput, m.MasterEffect]):
             return
         origin = m.Origin(is_plain, delivery=message.mid if is_plain else None)
         self.post(m.RequestArrived(request, origin, message.is_retained, message.is_copy, known), then)
+
+    def _held(self, request_id: str) -> m.Record | None:
+        """A reply counts where no other master can keep it out of the ledger."""
+        record = self.core.held(request_id)
+        return None if record is not None and record.reply is not None and self.ledger.is_shared else record
 
     def _not_storable(self, request: Request, is_plain: bool, why: StoreError) -> None:
         if self.ledger.is_shared and not is_plain:

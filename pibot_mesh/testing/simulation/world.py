@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pibot_mesh.master.core import EARLY_S
 from pibot_mesh.testing.simulation.client import Client
 from pibot_mesh.testing.simulation.faults import BY_NAME
 from pibot_mesh.testing.simulation.ledger import MemoryLedger, SharedLedger
@@ -21,6 +22,8 @@ from pibot_mesh.testing.simulation.trace import Trace
 SETTLE_S: Final = 600.0
 """After the last fault, how long it may take until all has ended: a request's time, and that of its questions."""
 _LOOK_EVERY_S: Final = 10.0
+_REST_S: Final = EARLY_S + 1.0
+"""So long a master still holds an order about a request that is another's."""
 _MOST_LEFT: Final[Mapping[str, int]] = {
     "_closed": 1_000,
     "_ended_tasks": 1_000,
@@ -106,7 +109,7 @@ class World:
         nature.run(max(LATE_S))
         while nature.now < latest and not self.is_quiet:
             nature.run(_LOOK_EVERY_S)
-        nature.run(_LOOK_EVERY_S)
+        nature.run(_REST_S)
         self.promises.check_ended(self.ledger.records)
         unanswered = sorted(self.people.wishes.keys() - self.people.answered)
         self.promises.check(not unanswered, "nobody ever answered", unanswered[0] if unanswered else "")
