@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import sys
-import uuid
 from typing import TYPE_CHECKING
 
 import click
@@ -99,38 +98,23 @@ def show(*, node: str, prefix: str, broker: str | None, root: str | None) -> Non
 async def _from_broker(mesh: Connection, naming: Naming) -> Heard:
     """What the broker keeps. Raises BrokerError where there is none."""
     from pibot_mesh.cli.ha_view import KINDS, Heard
-    from pibot_mesh.cli.viewer import WAIT_S, until_quiet
+    from pibot_mesh.cli.viewer import until_quiet, viewing
     from pibot_mesh.mqtt.client import Message, Subscription
-    from pibot_mesh.mqtt.link import Link
-    from pibot_mesh.protocol.topics import Address, Topics
+    from pibot_mesh.protocol.topics import Address
 
     heard, changed = Heard(), asyncio.Event()
 
     def receive(address: Address, message: Message) -> None:
         changed.set()
         heard.see(address, message)
-        link.ack(message)
 
     def receive_other(message: Message) -> None:
         changed.set()
         heard.see_kept(message)
-        link.ack(message)
 
-    link = Link(
-        mesh.broker,
-        Topics(mesh.root),
-        client_id=f"pibot-view-{uuid.uuid4().hex[:12]}",
-        listen=[(kind, "+") for kind in KINDS],
-        receive=receive,
-        also=[Subscription(naming.config_filter)],
-        receive_other=receive_other,
-    )
-    await link.start()
-    try:
-        await link.wait_connected(WAIT_S)
+    kept = [Subscription(naming.config_filter)]
+    async with viewing(mesh, KINDS, receive, also=kept, receive_other=receive_other):
         await until_quiet(changed)
-    finally:
-        await link.stop()
     return heard
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from pibot_mesh.cli.options import Connection
-from pibot_mesh.mqtt.client import Message
+from pibot_mesh.mqtt.client import Message, Subscription
 from pibot_mesh.mqtt.link import Link
 from pibot_mesh.protocol.topics import Address, Kind, Topics
 
@@ -23,12 +23,25 @@ _ENOUGH_S: Final = 1.5
 
 @asynccontextmanager
 async def viewing(
-    mesh: Connection, kinds: Sequence[Kind], receive: Callable[[Address, Message], None]
+    mesh: Connection,
+    kinds: Sequence[Kind],
+    receive: Callable[[Address, Message], None],
+    *,
+    also: Sequence[Subscription] = (),
+    receive_other: Callable[[Message], None] | None = None,
 ) -> AsyncIterator[Link]:
-    """Listen to the topics of *kinds*, of all nodes. Raises BrokerError where there is no broker within `WAIT_S`."""
+    """Listen to the topics of *kinds*, of all nodes. Raises BrokerError where there is no broker within `WAIT_S`.
+
+    *also* are topics outside of the mesh, and *receive_other* gets what comes on them.
+    """
 
     def received(address: Address, message: Message) -> None:
         receive(address, message)
+        link.ack(message)
+
+    def received_other(message: Message) -> None:
+        if receive_other is not None:
+            receive_other(message)
         link.ack(message)
 
     link = Link(
@@ -37,6 +50,8 @@ async def viewing(
         client_id=f"pibot-view-{uuid.uuid4().hex[:12]}",
         listen=[(kind, "+") for kind in kinds],
         receive=received,
+        also=also,
+        receive_other=received_other,
     )
     await link.start()
     try:
